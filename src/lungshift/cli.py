@@ -1,0 +1,5 @@
+"""The command line: each command calls one function."""
+
+
+def main() -> None:
+    """Run the command line."""

@@ -1,0 +1,1 @@
+"""What a scan is: geometry, volume, mask, case, cohort. Only numpy is needed here."""

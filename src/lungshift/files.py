@@ -1,0 +1,164 @@
+"""Files that are either whole or absent: atomic verified writes, checksums, claimed output folders."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lungshift.errors import OutputError, ResourceError
+
+_CHUNK = 1 << 20
+_RESOURCE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file as hexadecimal, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while piece := stream.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that ``path`` holds either its old content or all of ``data``, whatever happens.
+
+    Raises:
+        ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+        if temporary.read_bytes() != data:
+            raise OSError(errno.EIO, "what was read back is not what was written")
+
+    write_file(path, write)
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write_bytes`` of UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``write_text`` of indented JSON; NaN is written as null, for it is not JSON."""
+    write_text(path, json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, read it back, then rename it into place.
+
+    The temporary name starts with a dot and ends with the suffix of ``path``, as some writers go by the suffix.
+
+    Raises:
+        ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
+    """
+    with resource_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            _flush(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def resource_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or an unwritable folder into a ``ResourceError`` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _RESOURCE_ERRNOS:
+            raise
+        free = _free_mib(path)
+        raise ResourceError(
+            f"Cannot write {path}: {error.strerror} ({free} MiB free there). Nothing was left half-written; "
+            "free some space or choose another --output."
+        ) from error
+
+
+@contextmanager
+def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` that takes its name only when the block ends without an error.
+
+    Raises:
+        OutputError: ``target`` exists and ``overwrite`` is not set.
+    """
+    require_free(target, overwrite=overwrite)
+    with resource_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                _flush(file)
+            temporary.chmod(0o755)
+            if target.exists():
+                _swap(temporary, target)
+            else:
+                temporary.replace(target)
+            _flush(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_free(target: Path, *, overwrite: bool = False) -> None:
+    """Refuse a target that already holds something.
+
+    Raises:
+        OutputError: ``target`` exists (an empty folder counts as free) and ``overwrite`` is not set.
+    """
+    if overwrite or not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    raise OutputError(
+        f"{target} already exists and was kept. Choose another --output, or say --overwrite to replace it.",
+        code="E_EXISTS",
+    )
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put ``new`` where ``target`` is; the old one goes only once the new one stands."""
+    old = Path(tempfile.mkdtemp(prefix=f".old-{target.name}-", dir=target.parent))
+    target.replace(old)
+    new.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _free_mib(path: Path) -> int:
+    for folder in (path, *path.parents):
+        with suppress(OSError):
+            return shutil.disk_usage(folder).free >> 20
+    return 0
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value

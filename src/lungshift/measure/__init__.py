@@ -1,0 +1,1 @@
+"""Mask against mask: counts, ratios at a named level, surface distances."""

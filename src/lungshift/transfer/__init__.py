@@ -1,0 +1,1 @@
+"""The question: a protocol, and the study that carries it out."""
