@@ -1,0 +1,208 @@
+"""A trained network on disk: weights as safetensors, and a JSON of everything needed to use them. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lungshift.errors import CheckpointError, LungshiftError
+from lungshift.files import new_folder, sha256, write_json
+from lungshift.learn.data import Frame
+from lungshift.learn.history import EpochRecord, History
+from lungshift.learn.settings import NetworkSettings
+from lungshift.learn.unet import UNet
+from lungshift.prepare.grid import Interpolation
+from lungshift.prepare.windows import Window
+
+_FORMAT = 1
+_WEIGHTS = "weights.safetensors"
+_DESCRIPTION = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become a mask; chosen on validation slices, never on those tested.
+
+    Attributes:
+        threshold: Probability from which a pixel is lesion.
+        min_pixels: A slice with fewer lesion pixels than this has none.
+        flips: Whether the prediction is averaged with that of the mirrored slice.
+    """
+
+    threshold: float = 0.5
+    min_pixels: int = 0
+    flips: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network with all that prediction needs.
+
+    Attributes:
+        weights: The network's state by name, float32 on the CPU.
+        network: What the network is and sees.
+        frame: Rows and columns it looks at.
+        size: Rows and columns of the picture that a slice is resized to.
+        interpolation: How CT values are resized.
+        decision: How its probabilities become a mask.
+        history: How it was trained.
+        trained_on: For each training cohort: name, key of its prepared pictures, patients, number of slices.
+        seed: Of weights and batches.
+        made_with: Versions of what computed it.
+        parent: Description of the checkpoint that training started from, if any.
+        fingerprint: Of the job that made it; the same job need not be done again.
+    """
+
+    weights: dict[str, Tensor]
+    network: NetworkSettings
+    frame: Frame
+    size: int
+    interpolation: Interpolation = "linear"
+    decision: Decision = field(default_factory=Decision)
+    history: History = field(default_factory=lambda: History("", (), 0))
+    trained_on: tuple[dict[str, Any], ...] = ()
+    seed: int = 0
+    made_with: dict[str, str] = field(default_factory=dict)
+    parent: dict[str, Any] | None = None
+    fingerprint: str = ""
+
+    def with_decision(self, decision: Decision) -> Checkpoint:
+        """The same network with another rule for its masks."""
+        return replace(self, decision=decision)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON takes it."""
+        named = {name: asdict(getattr(self, name)) for name in ("network", "frame", "decision", "history")}
+        plain = {
+            name: getattr(self, name)
+            for name in ("size", "interpolation", "trained_on", "seed", "made_with", "parent", "fingerprint")
+        }
+        return {"format": _FORMAT, **named, **plain}
+
+    def build(self) -> UNet:
+        """The network with its weights, ready to predict.
+
+        Raises:
+            CheckpointError: The weights are not those of such a network.
+        """
+        network = build_network(self.network)
+        expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
+        if expected != found:
+            raise CheckpointError(
+                f"The weights are not those of a U-Net of width {self.network.width}, {self.network.levels} levels and "
+                f"{self.network.channels} channels: {_first_difference(expected, found)}.",
+                code="E_SHAPE",
+            )
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+
+def build_network(settings: NetworkSettings) -> UNet:
+    """The network of these settings with fresh weights, drawn from torch's global generator."""
+    return UNet(settings.channels, settings.width, settings.levels, settings.norm, settings.dropout)
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = False) -> None:
+    """Write ``weights.safetensors`` and ``checkpoint.json``; the folder appears whole or not at all.
+
+    Raises:
+        OutputError: The folder exists and ``overwrite`` is not set.
+        ResourceError: The disk is full.
+    """
+    from safetensors.torch import save_file
+
+    with new_folder(folder, overwrite=overwrite) as part:
+        save_file({name: tensor.contiguous() for name, tensor in checkpoint.weights.items()}, part / _WEIGHTS)
+        write_json(part / _DESCRIPTION, {**checkpoint.describe(), "weights_sha256": sha256(part / _WEIGHTS)})
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint; it is checked against its own description before anything is computed with it.
+
+    Raises:
+        CheckpointError: Not a checkpoint, damaged, of another version, or with weights that are not finite or do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _refuse_pickles(folder)
+    try:
+        text = json.loads((folder / _DESCRIPTION).read_text())
+        checkpoint = _from_description(text)
+        if sha256(folder / _WEIGHTS) != text["weights_sha256"]:
+            raise CheckpointError(
+                f"{folder}: the weights are not those that were saved (checksum differs); copy it again.",
+                code="E_CHECKSUM",
+            )
+        checkpoint = replace(checkpoint, weights=load_file(folder / _WEIGHTS))
+    except LungshiftError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder} is not a checkpoint of lungshift ({type(error).__name__}: {error}); expected a folder with {_DESCRIPTION} and {_WEIGHTS}."
+        ) from error
+    _require_finite(checkpoint, folder)
+    checkpoint.build()
+    return checkpoint
+
+
+def _from_description(text: dict[str, Any]) -> Checkpoint:
+    if text["format"] != _FORMAT:
+        raise CheckpointError(
+            f"The checkpoint is of format {text['format']}; this version reads {_FORMAT}.", code="E_VERSION"
+        )
+    network = text["network"] | {"windows": tuple(Window(**window) for window in text["network"]["windows"])}
+    history = text["history"]
+    return Checkpoint(
+        weights={},
+        network=NetworkSettings(**network),
+        frame=Frame(**text["frame"]),
+        size=int(text["size"]),
+        interpolation=text["interpolation"],
+        decision=Decision(**text["decision"]),
+        history=History(history["name"], tuple(_epoch(record) for record in history["epochs"]), history["best_epoch"]),
+        trained_on=tuple(text["trained_on"]),
+        seed=text["seed"],
+        made_with=text["made_with"],
+        parent=text["parent"],
+        fingerprint=text["fingerprint"],
+    )
+
+
+def _epoch(record: dict[str, Any]) -> EpochRecord:
+    known: dict[str, Any] = {name: float("nan") if value is None else value for name, value in record.items()}
+    return EpochRecord(**known)
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if folder.suffix.lower() in {".pt", ".pth", ".ckpt", ".pkl", ".h5", ".keras"}:
+        raise CheckpointError(
+            f"{folder.name} is a format that may run code when it is opened; lungshift reads its own folders of "
+            "safetensors and JSON only. Convert the weights where you trust them.",
+            code="E_PICKLE",
+        )
+
+
+def _require_finite(checkpoint: Checkpoint, folder: Path) -> None:
+    bad = [
+        name
+        for name, tensor in checkpoint.weights.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
+    if bad:
+        raise CheckpointError(
+            f"{folder}: weights that are NaN or infinite in {', '.join(bad[:3])}; it cannot predict.", code="E_NAN"
+        )
+
+
+def _first_difference(expected: dict[str, tuple], found: dict[str, tuple]) -> str:
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            return f"{name} should be {expected.get(name, 'absent')} and is {found.get(name, 'absent')}"
+    return "no difference"

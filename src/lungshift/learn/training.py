@@ -1,0 +1,266 @@
+"""Training: one loop on one screen. Fine-tuning is the same loop, started from a checkpoint.
+
+A run that is killed goes on from its last whole epoch, and ends with the same bits as one that was not: batches and
+random changes are keyed by seed and epoch, the learning rate by step, and the rest is in the saved state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from lungshift.errors import ProtocolError, TrainingError
+from lungshift.learn.checkpoint import Checkpoint, build_network
+from lungshift.learn.data import Frame, SliceSet, chunks, epoch_order, load_batches
+from lungshift.learn.history import EpochRecord, History
+from lungshift.learn.losses import SliceLoss, slice_loss
+from lungshift.learn.machine import describe_software, start_fabric
+from lungshift.learn.settings import NetworkSettings, TrainingSettings
+from lungshift.learn.state import TrainingState, load_state, save_state
+
+Score = Callable[[Iterable[tuple[np.ndarray, np.ndarray]]], float]
+"""Judges validation slices: is given (probability, reference) batches (n, row, column), returns one number, more is better."""
+
+Watch = Callable[[EpochRecord, int], None]
+"""Is told every epoch that ends, and how many there may be."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what: everything that the resulting weights depend on, the machine aside."""
+
+    train: SliceSet
+    validation: SliceSet
+    network: NetworkSettings
+    training: TrainingSettings
+    seed: int = 0
+    start: Checkpoint | None = None
+    name: str = "training"
+
+    def __post_init__(self) -> None:
+        if self.start and self.start.network != self.network:
+            raise ProtocolError(
+                f"Fine-tuning keeps the network it starts from; that is {self.start.network}, and {self.network} was asked for."
+            )
+
+    @property
+    def frame(self) -> Frame:
+        """What the network looks at: large enough for the training slices and for what it was trained on before."""
+        frame = Frame.for_slices(self.train, self.network)
+        return frame.union(self.start.frame) if self.start else frame
+
+    @property
+    def fingerprint(self) -> str:
+        """Two jobs of one fingerprint end with the same weights on the same machine."""
+        sets = [[(cohort.key, rows.tolist()) for cohort, rows in part.parts] for part in (self.train, self.validation)]
+        start = self.start and {
+            name: hashlib.sha256(_bytes(tensor)).hexdigest() for name, tensor in self.start.weights.items()
+        }
+        text = json.dumps([sets, asdict(self.network), asdict(self.training), self.seed, start], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fit(
+    job: Job,
+    *,
+    score: Score | None = None,
+    state_file: Path | None = None,
+    watch: Watch | None = None,
+    device: str = "auto",
+    workers: int = 0,
+) -> Checkpoint:
+    """Train until the validation value no longer gets better; return the weights of the best epoch.
+
+    Args:
+        job: What is trained on what.
+        score: Judges the validation slices, if more than their loss is to be known; ``learn`` does not grade itself.
+        state_file: Where the state is kept between epochs; a run found there goes on.
+        watch: Is told every epoch.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; another than asked for is never taken.
+        workers: Processes that make batches beside this one.
+
+    Raises:
+        TrainingError: The loss is no longer a number.
+        MissingError: The device is not there.
+    """
+    if job.training.monitor == "score" and score is None:
+        raise ProtocolError("Training watches a score, but none was given; give fit(score=…) or monitor the loss.")
+    fabric = start_fabric(device, job.training.precision, job.seed)
+    state = _begin(job, fabric, state_file)
+    loader = _loader(job, workers)
+    while not state.finished(job.training):
+        started = time.monotonic()
+        loss = _train_epoch(job, state, fabric, loader)
+        record = _judge(job, state, fabric, score, loss, time.monotonic() - started)
+        state.note(record, record.score if job.training.monitor == "score" else -record.validation_loss)
+        if state_file and fabric.is_global_zero:
+            save_state(state, state_file, job.fingerprint)
+        if watch:
+            watch(record, job.training.epochs)
+    return _checkpoint(job, state)
+
+
+def _begin(job: Job, fabric: Fabric, state_file: Path | None) -> TrainingState:
+    network = build_network(job.network)
+    if job.start:
+        network.load_state_dict(job.start.weights)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model, optimiser = fabric.setup(network, _optimiser(network, job.training))
+    state = TrainingState.fresh(model, optimiser, averaged=job.training.average_decay > 0)
+    if state_file and state_file.is_file():
+        load_state(state, state_file, job.fingerprint)
+    return state
+
+
+def _train_epoch(job: Job, state: TrainingState, fabric: Fabric, loader: Callable) -> float:
+    """One pass over the training slices; the mean of their losses."""
+    settings, loss_of = job.training, slice_loss(job.training.loss)
+    order = epoch_order(len(job.train), job.seed, state.epoch)
+    steps = chunks(order, settings.batch)
+    batches = iter(
+        loader(job.train, [part for step in steps for part in _shard(step, fabric, settings)], (job.seed, state.epoch))
+    )
+    state.model.train()
+    total = 0.0
+    for number, step in enumerate(steps):
+        rate = learning_rate(settings, state.epoch * len(steps) + number, settings.epochs * len(steps))
+        total += _step(state, fabric, loss_of, batches, len(step), len(_shard(step, fabric, settings)), rate)
+        if settings.average_decay:
+            state.average(settings.average_decay)
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"{job.name}: the loss is {total} in epoch {state.epoch + 1}, step {number + 1} (slices {step[:8]} …). The last good "
+                "state is kept; lower the learning rate or look at these slices.",
+                code="E_LOSS",
+            )
+    return total / len(order)
+
+
+def _step(
+    state: TrainingState, fabric: Fabric, loss_of: SliceLoss, batches: Any, slices: int, parts: int, rate: float
+) -> float:
+    """One step of the optimiser; gradients of the parts add up to exactly the mean over the step's slices."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.zero_grad()
+    total = 0.0
+    for part in range(parts):
+        images, targets = fabric.to_device(next(batches))
+        with fabric.no_backward_sync(state.model, enabled=part < parts - 1):
+            losses = loss_of(state.model(images), targets).sum()
+            fabric.backward(losses * (fabric.world_size / slices))
+        total += losses.item()
+    state.optimiser.step()
+    return float(fabric.all_reduce(torch.tensor(total, dtype=torch.float64), reduce_op="sum"))
+
+
+def _shard(step: list[int], fabric: Fabric, settings: TrainingSettings) -> list[list[int]]:
+    """The micro-batches of a step that this process computes; each process has at least one slice."""
+    if len(step) < fabric.world_size:
+        raise ProtocolError(
+            f"A step of {len(step)} slices cannot be shared by {fabric.world_size} processes; use fewer."
+        )
+    return chunks(step[fabric.global_rank :: fabric.world_size], settings.micro_batch)
+
+
+def _judge(
+    job: Job, state: TrainingState, fabric: Fabric, score: Score | None, loss: float, seconds: float
+) -> EpochRecord:
+    """The epoch's record: loss and score of the validation slices with the weights that would be kept."""
+    losses: list[float] = []
+    network = state.kept_model.eval()
+    loss_of = slice_loss(job.training.loss)
+
+    def predictions() -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        for images, targets in load_batches(
+            job.validation, chunks(range(len(job.validation)), 8), job.frame, job.network
+        ):
+            with torch.no_grad(), fabric.autocast():
+                logits = network(fabric.to_device(images)).float()
+            losses.extend(loss_of(logits, fabric.to_device(targets)).tolist())
+            yield logits.sigmoid()[:, 0].cpu().numpy(), targets[:, 0].numpy() > 0.5
+
+    value = score(predictions()) if score else _exhaust(predictions())
+    rate = state.optimiser.param_groups[0]["lr"]
+    return EpochRecord(state.epoch + 1, loss, float(np.mean(losses)), float(value), rate, seconds)
+
+
+def _exhaust(batches: Iterable) -> float:
+    """Run through the batches for their losses alone."""
+    for _ in batches:
+        pass
+    return math.nan
+
+
+def _loader(job: Job, workers: int) -> Callable:
+    augmentation = (
+        None if job.training.augmentation == type(job.training.augmentation).none() else job.training.augmentation
+    )
+
+    def load(slices: SliceSet, plan: list[list[int]], key: tuple[int, int]) -> Iterable:
+        return load_batches(slices, plan, job.frame, job.network, augmentation, key, workers)
+
+    return load
+
+
+def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
+    """The learning rate of a step, from its number alone, so that a resumed run goes on exactly.
+
+    ``one_cycle`` rises from a 25th over the first tenth (a cosine), then falls to nearly nothing; ``cosine`` only falls.
+    """
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    warm = 0.1 * steps if settings.schedule == "one_cycle" else 0.0
+    if step < warm:
+        low = settings.learning_rate / 25
+        return low + (settings.learning_rate - low) * (1 - math.cos(math.pi * step / warm)) / 2
+    return settings.learning_rate * max(1e-4, (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2)
+
+
+def _optimiser(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=1e-7, fused=True)
+    return torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
+    trained_on = tuple(
+        {
+            "cohort": cohort.name,
+            "key": cohort.key,
+            "slices": len(rows),
+            "patients": sorted(set(cohort.patients[rows].tolist())),
+            "checksums": cohort.checksums,
+        }
+        for cohort, rows in job.train.parts
+    )
+    return Checkpoint(
+        weights={name: tensor.clone() for name, tensor in state.best.items()},
+        network=job.network,
+        frame=job.frame,
+        size=job.train.size,
+        interpolation=job.train.interpolation,
+        history=History(job.name, tuple(state.records), state.best_epoch),
+        trained_on=trained_on,
+        seed=job.seed,
+        made_with=describe_software(),
+        parent=job.start.describe() if job.start else None,
+        fingerprint=job.fingerprint,
+    )
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().numpy().tobytes()
