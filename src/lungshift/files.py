@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from lungshift.errors import OutputError, ResourceError
 
 _CHUNK = 1 << 20
+_RUN = "run.json"
 _RESOURCE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 
 
@@ -129,6 +130,71 @@ def require_free(target: Path, *, overwrite: bool = False) -> None:
         f"{target} already exists and was kept. Choose another --output, or say --overwrite to replace it.",
         code="E_EXISTS",
     )
+
+
+@contextmanager
+def run_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[Path]:
+    """Hold an output folder for a long run, which may be taken up again after a kill.
+
+    ``run.json`` in the folder says whose it is and whether it is done. A folder with the same identity that is not done is
+    taken up again; the lock is the operating system's, so that a crash cannot leave it behind.
+
+    Args:
+        folder: The output folder.
+        identity: What makes two runs the same: settings and inputs, as JSON takes them.
+        overwrite: Empty a folder of another or a finished run of lungshift first.
+
+    Raises:
+        OutputError: Another process writes there, or it holds something else that is to be kept.
+        ResourceError: The folder cannot be written.
+    """
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    with resource_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / ".lock"):
+            _make_room(folder, digest, overwrite=overwrite)
+            write_json(folder / _RUN, {"identity": digest, "status": "running"})
+            yield folder
+            write_json(folder / _RUN, {"identity": digest, "status": "done"})
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
+    with open(path, "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"Another lungshift process is writing to {path.parent}; wait for it or choose another --output.",
+                code="E_LOCKED",
+            ) from error
+        yield
+
+
+def _make_room(folder: Path, digest: str, *, overwrite: bool) -> None:
+    """Leave a folder that may be written: empty, or that of the same run which was stopped."""
+    there = [file for file in folder.iterdir() if file.name != ".lock"]
+    try:
+        run = json.loads((folder / _RUN).read_text())
+    except (OSError, ValueError):
+        run = None
+    if not there or (run and run["identity"] == digest and run["status"] == "running" and not overwrite):
+        return
+    if not overwrite:
+        state = f"a {'finished' if run['status'] == 'done' else 'stopped'} run" if run else "files"
+        raise OutputError(
+            f"{folder} already holds {state} and was kept. Choose another --output, or say --overwrite.",
+            code="E_EXISTS",
+        )
+    if run is None:
+        raise OutputError(
+            f"{folder} holds files that lungshift did not make; they are never overwritten. Choose another --output.",
+            code="E_EXISTS",
+        )
+    for file in there:
+        shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
 
 
 def _swap(new: Path, target: Path) -> None:

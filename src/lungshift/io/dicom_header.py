@@ -37,6 +37,7 @@ _INFLATED_BYTES = 64 << 20
 _HEADER_BYTES = 64 << 20
 _HEADER_READS = 150_000
 _PIXEL_DATA = 0x7FE00008
+_UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 
 _HEADER = """
 SOPClassUID Modality ImageType SeriesInstanceUID SeriesNumber FrameOfReferenceUID Rows Columns NumberOfFrames SamplesPerPixel
@@ -100,7 +101,7 @@ class Frame:
     @property
     def compressed(self) -> bool:
         """Whether the pixels need a decoder."""
-        return UID(self.transfer_syntax).is_compressed and self.transfer_syntax != DeflatedExplicitVRLittleEndian
+        return self.transfer_syntax not in _UNCOMPRESSED
 
 
 class Bounded(io.BufferedReader):
@@ -143,6 +144,12 @@ def quiet_pydicom() -> Iterator[None]:
         pydicom.config.settings.reading_validation_mode = mode
 
 
+def name_of(uid: str) -> str:
+    """The standard's name of a UID, or nothing; never the UID itself, as a damaged one may hold anything."""
+    name = UID(uid, pydicom.config.IGNORE).name
+    return "" if name == uid else name
+
+
 def read_frames(path: Path) -> list[Frame]:
     """The planes of one file: one for a classic image or an object that is no image, several for a multi-frame image.
 
@@ -157,9 +164,11 @@ def read_frames(path: Path) -> list[Frame]:
             if "SOPClassUID" not in header and "Modality" not in header and "Rows" not in header:
                 raise FileFormatError("not a DICOM file, or its header is cut off", code="E_NOT_DICOM")
             return list(_frames(path, header))
-        except (OSError, FileFormatError):
+        except FileFormatError:
             raise
-        except Exception as error:  # pydicom raises whatever the damage leads to
+        except Exception as error:  # pydicom raises whatever the damage leads to, OSError too
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise FileFormatError(f"a damaged header ({type(error).__name__})", code="E_HEADER") from None
 
 

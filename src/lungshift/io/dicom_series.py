@@ -8,6 +8,7 @@ nothing that identifies a person.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,10 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
-from pydicom.uid import UID
 
 from lungshift.errors import FileFormatError, GeometryError, InputError, IntensityError, SeriesError
 from lungshift.io.dicom_decode import PLUGINS
-from lungshift.io.dicom_header import Frame, read_frames
+from lungshift.io.dicom_header import Frame, name_of, read_frames
 
 MAX_FILES = 20_000
 MAX_VOXELS = 2**30
@@ -207,15 +207,18 @@ def _problems(frame: Frame, choices: Choices) -> Iterator[Problem]:
     yield from _not_a_ct_slice(frame, choices)
     yield from _without_place(frame)
     yield from _not_hu(frame)
-    if UID(frame.transfer_syntax).is_compressed and frame.compressed and frame.transfer_syntax not in PLUGINS:
-        yield Problem("E_SYNTAX", f"compressed as {UID(frame.transfer_syntax).name}, for which there is no decoder")
+    if frame.compressed and frame.transfer_syntax not in PLUGINS:
+        yield Problem(
+            "E_SYNTAX",
+            f"compressed in a way ({name_of(frame.transfer_syntax) or 'unknown'}) for which there is no decoder",
+        )
 
 
 def _not_a_ct_slice(frame: Frame, choices: Choices) -> Iterator[Problem]:
     if frame.modality != "CT":
-        yield Problem("E_MODALITY", f"Modality is {frame.modality or 'missing'}, not CT", skip=True)
+        yield Problem("E_MODALITY", f"Modality is {_code(frame.modality) or 'missing'}, not CT", skip=True)
     elif frame.sop_class and frame.sop_class not in _CT_CLASSES:
-        yield Problem("E_MODALITY", f"a {_class_name(frame)}, not a CT image", skip=True)
+        yield Problem("E_MODALITY", f"SOP class is {name_of(frame.sop_class) or 'unknown'}, not a CT image", skip=True)
     if "LOCALIZER" in frame.image_type:
         yield Problem("E_LOCALIZER", "a localizer (scout view)", skip=True)
     if frame.burned_in:
@@ -229,9 +232,9 @@ def _not_a_ct_slice(frame: Frame, choices: Choices) -> Iterator[Problem]:
         yield Problem("E_NO_IMAGE", "no Rows and Columns: not an image, or a header that is cut off", skip=True)
 
 
-def _class_name(frame: Frame) -> str:
-    name = UID(frame.sop_class).name
-    return name if name != frame.sop_class else "object of unknown class"
+def _code(text: str) -> str:
+    """A coded word as it may be shown; a damaged header could hold anything in its place."""
+    return text if re.fullmatch(r"[A-Z0-9_ ]{0,16}", text) else "unreadable"
 
 
 def _without_place(frame: Frame) -> Iterator[Problem]:
@@ -253,7 +256,7 @@ def _orthonormal(orientation: Sequence[float]) -> bool:
 
 def _not_hu(frame: Frame) -> Iterator[Problem]:
     if frame.samples != 1 or frame.photometric not in ("", "MONOCHROME2"):
-        yield Problem("E_NOT_HU", f"{frame.samples} samples a pixel, {frame.photometric}: a picture, not HU")
+        yield Problem("E_NOT_HU", f"{frame.samples} samples a pixel, {_code(frame.photometric)}: a picture, not HU")
     if frame.slope is None or frame.intercept is None or frame.slope == 0:
         yield Problem("E_NOT_HU", "no RescaleSlope and RescaleIntercept, so stored values cannot be turned into HU")
     elif not frame.signed and frame.intercept >= 0 and frame.slope > 0:
@@ -263,7 +266,8 @@ def _not_hu(frame: Frame) -> Iterator[Problem]:
         )
     if 0 < frame.bits_stored <= 8:
         yield Problem("E_NOT_HU", f"{frame.bits_stored} bits a pixel cannot hold HU")
-    if frame.rescale_type not in ("", "HU"):
+    # US is "unspecified", which gdcm and tools built on it write for every CT
+    if frame.rescale_type not in ("", "HU", "US"):
         yield Problem("E_NOT_HU", "RescaleType is another than HU")
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any
 
 from isal import igzip, isal_zlib
 
 from lungshift.errors import FileFormatError
 
 _LOG = logging.getLogger("lungshift")
-_ISAL_ERRORS = (EOFError, igzip.BadGzipFile, isal_zlib.error)
+_ISAL_ERRORS: tuple[Any, ...] = (EOFError, igzip.BadGzipFile, isal_zlib.error)
 _MAGIC = b"\x1f\x8b"
 _BEYOND = 1 << 20
 """How far past the declared end a stream is inflated to find out what is there."""
@@ -47,7 +47,7 @@ class ByteStream:
         self._strict = strict
         self._compressed = path.name.endswith(".gz")
         _require_named_right(path, self._compressed)
-        self._stream: BinaryIO = igzip.open(path, "rb") if self._compressed else path.open("rb")
+        self._stream: Any = igzip.open(path, "rb") if self._compressed else path.open("rb")
 
     def __enter__(self) -> ByteStream:
         return self
@@ -68,11 +68,17 @@ class ByteStream:
         return data
 
     def take_up_to(self, count: int) -> bytes:
-        """The next ``count`` bytes, or what there is."""
+        """The next ``count`` bytes, or what there is.
+
+        Never reads ahead, so that what follows the last voxel is met in ``finish`` and not before.
+        """
         try:
-            return self._stream.read(count)
+            data = self._stream.read1(count)
+            while len(data) < count and (more := self._stream.read1(count - len(data))):
+                data += more
         except _ISAL_ERRORS as error:
             raise _format_error(self.path, error) from error
+        return data
 
     def finish(self) -> None:
         """Check what follows the last voxel: CRC and length of the gzip stream, and that nothing else comes.

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from lungshift.errors import CheckpointError, LungshiftError
 from lungshift.files import new_folder, sha256, write_json
-from lungshift.learn.data import Frame
 from lungshift.learn.history import EpochRecord, History
 from lungshift.learn.settings import NetworkSettings
 from lungshift.learn.unet import UNet
@@ -32,11 +31,13 @@ class Decision:
         threshold: Probability from which a pixel is lesion.
         min_pixels: A slice with fewer lesion pixels than this has none.
         flips: Whether the prediction is averaged with that of the mirrored slice.
+        inside_lung: Whether only pixels of the lung mask can be lesion.
     """
 
     threshold: float = 0.5
     min_pixels: int = 0
     flips: bool = False
+    inside_lung: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,6 @@ class Checkpoint:
     Attributes:
         weights: The network's state by name, float32 on the CPU.
         network: What the network is and sees.
-        frame: Rows and columns it looks at.
         size: Rows and columns of the picture that a slice is resized to.
         interpolation: How CT values are resized.
         decision: How its probabilities become a mask.
@@ -60,7 +60,6 @@ class Checkpoint:
 
     weights: dict[str, Tensor]
     network: NetworkSettings
-    frame: Frame
     size: int
     interpolation: Interpolation = "linear"
     decision: Decision = field(default_factory=Decision)
@@ -77,7 +76,7 @@ class Checkpoint:
 
     def describe(self) -> dict[str, Any]:
         """Everything but the weights, as JSON takes it."""
-        named = {name: asdict(getattr(self, name)) for name in ("network", "frame", "decision", "history")}
+        named = {name: asdict(getattr(self, name)) for name in ("network", "decision", "history")}
         plain = {
             name: getattr(self, name)
             for name in ("size", "interpolation", "trained_on", "seed", "made_with", "parent", "fingerprint")
@@ -162,7 +161,6 @@ def _from_description(text: dict[str, Any]) -> Checkpoint:
     return Checkpoint(
         weights={},
         network=NetworkSettings(**network),
-        frame=Frame(**text["frame"]),
         size=int(text["size"]),
         interpolation=text["interpolation"],
         decision=Decision(**text["decision"]),

@@ -17,10 +17,11 @@ from lungshift.errors import ProtocolError
 from lungshift.learn.augment import augment
 from lungshift.learn.settings import Augmentation, NetworkSettings
 from lungshift.prepare.grid import Interpolation
-from lungshift.prepare.prepared import PreparedCohort
+from lungshift.prepare.prepared import Place, PreparedCohort
 from lungshift.prepare.windows import apply_windows
 
 _MARGIN = 8
+_RUN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,20 +67,11 @@ class SliceSet:
         """Lung box of every slice: first row, end row, first column, end column; zeros without lung."""
         return np.concatenate([cohort.table["box"][rows] for cohort, rows in self.parts]).astype(int)
 
-    def read(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """HU (n, size, size) and masks (n, 2, size, size) — lung, lesion — of the chosen slices, in their order."""
-        hu = np.empty((len(chosen), self.size, self.size), dtype=np.float32)
-        masks = np.empty((len(chosen), 2, self.size, self.size), dtype=np.float32)
-        for place, number in enumerate(chosen):
-            cohort, row = self._locate(number)
-            hu[place] = cohort.hu(row)
-            masks[place, 0], masks[place, 1] = cohort.lung(row), cohort.lesion(row)
-        return hu, masks
-
-    def _locate(self, number: int) -> tuple[PreparedCohort, np.ndarray]:
+    def locate(self, number: int) -> tuple[PreparedCohort, int]:
+        """The cohort of a slice of the set, and its row there."""
         for cohort, rows in self.parts:
             if number < len(rows):
-                return cohort, rows[number]
+                return cohort, int(rows[number])
             number -= len(rows)
         raise IndexError(number)
 
@@ -91,75 +83,75 @@ class Batch(NamedTuple):
     targets: Tensor
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Rows and columns of what the network looks at: the whole picture, or a part that holds the lungs."""
+def require_size(size: int, network: NetworkSettings) -> None:
+    """Refuse pictures that the network cannot halve often enough.
 
-    rows: int
-    columns: int
-
-    @classmethod
-    def for_slices(cls, slices: SliceSet, network: NetworkSettings) -> Frame:
-        """The frame for a set of slices: the picture, or the largest lung box and a margin, as the network needs it.
-
-        Raises:
-            ProtocolError: The picture's size does not suit the depth of the network.
-        """
-        step = 1 << network.levels
-        if slices.size % step:
-            raise ProtocolError(
-                f"Pictures of {slices.size} pixels cannot be halved {network.levels} times; choose a size that {step} divides.",
-                code="E_SIZE",
-            )
-        if not network.crop:
-            return cls(slices.size, slices.size)
-        boxes = slices.boxes
-        heights, widths = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
-        rows, columns = (min(slices.size, _round_up(int(n.max()) + 2 * _MARGIN, step)) for n in (heights, widths))
-        return cls(rows, columns)
-
-    def union(self, other: Frame) -> Frame:
-        """The smallest frame that holds both."""
-        return Frame(max(self.rows, other.rows), max(self.columns, other.columns))
-
-    def place(self, box: np.ndarray, size: int) -> tuple[slice, slice]:
-        """Where the frame lies on the picture: around the middle of the lung box, inside the picture."""
-        middle = (box[:2].sum(), box[2:].sum()) if box.any() else (size, size)
-        first = [min(max(0, int(m - n) // 2), size - n) for m, n in zip(middle, (self.rows, self.columns), strict=True)]
-        return slice(first[0], first[0] + self.rows), slice(first[1], first[1] + self.columns)
+    Raises:
+        ProtocolError: The size is no multiple of 2 to the power of the levels.
+    """
+    step = 1 << network.levels
+    if size % step:
+        raise ProtocolError(
+            f"Pictures of {size} pixels cannot be halved {network.levels} times; choose a size that {step} divides.",
+            code="E_SIZE",
+        )
 
 
-def make_images(hu: Float32[np.ndarray, "n row column"], lung: np.ndarray, network: NetworkSettings) -> Tensor:
-    """The network's input (n, channel, row, column): a channel for each window, then the lung mask if it is one."""
-    channels = torch.from_numpy(apply_windows(hu, network.windows))
+def frame_shapes(boxes: Int64[np.ndarray, "n 4"], size: int, network: NetworkSettings) -> Int64[np.ndarray, "n 2"]:
+    """Rows and columns that the network looks at for each slice: the picture, or its lung box, a margin, and rounded up."""
+    if not network.crop:
+        return np.full((len(boxes), 2), size)
+    step = 1 << network.levels
+    extent = np.stack([boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]], axis=1) + 2 * _MARGIN
+    return np.minimum(-(-extent // step) * step, size)
+
+
+def place_frame(box: np.ndarray, shape: Sequence[int], size: int) -> Place:
+    """Where a frame lies on the picture: around the middle of the lung box, inside the picture."""
+    middle = (box[:2].sum(), box[2:].sum()) if box.any() else (size, size)
+    first = [min(max(0, int(m - n) // 2), size - int(n)) for m, n in zip(middle, shape, strict=True)]
+    return slice(first[0], first[0] + int(shape[0])), slice(first[1], first[1] + int(shape[1]))
+
+
+def make_images(
+    hu: Float32[np.ndarray, "n neighbour row column"], lung: np.ndarray, network: NetworkSettings
+) -> Tensor:
+    """The network's input (n, channel, row, column): the slice in each window, its neighbours in the first, the lung mask."""
+    channels = [apply_windows(hu[:, 0], network.windows)]
+    channels += [apply_windows(hu[:, k], network.windows[:1]) for k in range(1, hu.shape[1])]
     if network.lung_channel:
-        channels = torch.cat([channels, torch.from_numpy(np.asarray(lung, dtype=np.float32))[:, None]], dim=1)
-    return channels.contiguous(memory_format=torch.channels_last)
+        channels.append(np.asarray(lung, dtype=np.float32)[:, None])
+    return torch.from_numpy(np.concatenate(channels, axis=1)).contiguous(memory_format=torch.channels_last)
+
+
+def cut_slices(slices: SliceSet, chosen: Sequence[int], network: NetworkSettings) -> tuple[np.ndarray, np.ndarray]:
+    """HU (n, 1 + neighbours, row, column) and masks (n, 2, row, column) — lung, lesion — in one frame for all the chosen."""
+    boxes = slices.boxes[list(chosen)]
+    shape = frame_shapes(boxes, slices.size, network).max(axis=0)
+    hu = np.empty((len(chosen), 1 + 2 * network.neighbours, *shape), dtype=np.float32)
+    masks = np.empty((len(chosen), 2, *shape), dtype=np.float32)
+    for number, (one, box) in enumerate(zip(chosen, boxes, strict=True)):
+        cohort, row = slices.locate(one)
+        place = place_frame(box, shape, slices.size)
+        for channel, offset in enumerate((0.0, *network.offsets_mm)):
+            hu[number, channel] = cohort.hu(cohort.neighbour(row, offset) if offset else row, place)
+        masks[number, 0], masks[number, 1] = cohort.lung(row, place), cohort.lesion(row, place)
+    return hu, masks
 
 
 def make_batch(
     slices: SliceSet,
     chosen: Sequence[int],
-    frame: Frame,
     network: NetworkSettings,
     augmentation: Augmentation | None = None,
     seeds: Sequence[int] = (),
 ) -> Batch:
     """Read, frame, augment and window the chosen slices; ``seeds`` are one per slice where ``augmentation`` is given."""
-    hu, masks = _cut(slices, chosen, frame)
+    hu, masks = cut_slices(slices, chosen, network)
     if augmentation is not None:
         changed_hu, changed = augment(torch.from_numpy(hu), torch.from_numpy(masks), augmentation, list(seeds))
         hu, masks = changed_hu.numpy(), changed.numpy()
     return Batch(make_images(hu, masks[:, 0], network), torch.from_numpy(masks[:, 1:]))
-
-
-def _cut(slices: SliceSet, chosen: Sequence[int], frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    hu, masks = slices.read(chosen)
-    if (frame.rows, frame.columns) == hu.shape[1:]:
-        return hu, masks
-    places = [frame.place(box, slices.size) for box in slices.boxes[list(chosen)]]
-    cut_hu = np.stack([picture[place] for picture, place in zip(hu, places, strict=True)])
-    return cut_hu, np.stack([pair[:, *place] for pair, place in zip(masks, places, strict=True)])
 
 
 class _MicroBatches(Dataset):
@@ -169,12 +161,11 @@ class _MicroBatches(Dataset):
         self,
         slices: SliceSet,
         plan: list[list[int]],
-        frame: Frame,
         network: NetworkSettings,
         augmentation: Augmentation | None,
         key: tuple[int, int],
     ) -> None:
-        self._slices, self._plan, self._frame, self._network = slices, plan, frame, network
+        self._slices, self._plan, self._network = slices, plan, network
         self._augmentation, self._key = augmentation, key
 
     def __len__(self) -> int:
@@ -183,20 +174,19 @@ class _MicroBatches(Dataset):
     def __getitem__(self, item: int) -> Batch:
         chosen = self._plan[item]
         seeds = [slice_seed(*self._key, number) for number in chosen] if self._augmentation else []
-        return make_batch(self._slices, chosen, self._frame, self._network, self._augmentation, seeds)
+        return make_batch(self._slices, chosen, self._network, self._augmentation, seeds)
 
 
 def load_batches(
     slices: SliceSet,
     plan: list[list[int]],
-    frame: Frame,
     network: NetworkSettings,
     augmentation: Augmentation | None = None,
     key: tuple[int, int] = (0, 0),
     workers: int = 0,
 ) -> DataLoader:
     """The planned micro-batches one after another; ``key`` is (seed, epoch); the result does not depend on ``workers``."""
-    batches = _MicroBatches(slices, plan, frame, network, augmentation, key)
+    batches = _MicroBatches(slices, plan, network, augmentation, key)
     return DataLoader(batches, batch_size=None, shuffle=False, num_workers=workers)
 
 
@@ -205,15 +195,22 @@ def slice_seed(seed: int, epoch: int, number: int) -> int:
     return int(np.random.SeedSequence((seed, epoch, number)).generate_state(1)[0])
 
 
-def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
-    """Every slice once, in the random order of this epoch."""
-    return [int(number) for number in np.random.default_rng((seed, epoch)).permutation(count)]
+def plan_epoch(slices: SliceSet, network: NetworkSettings, batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Every slice once, in random steps of ``batch`` slices; the last may be shorter.
+
+    Where the network looks at the lungs only, the slices of a step are of similar size, or small lungs would be computed at
+    the size of the largest: random runs of eight steps are sorted by size and cut up, and the steps are shuffled again.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    order = generator.permutation(len(slices))
+    if not network.crop:
+        return chunks(order.tolist(), batch)
+    area = frame_shapes(slices.boxes, slices.size, network).prod(axis=1)
+    runs = chunks(order.tolist(), _RUN * batch)
+    steps = [step for run in runs for step in chunks(sorted(run, key=lambda n: int(area[n])), batch)]
+    return [steps[n] for n in generator.permutation(len(steps))]
 
 
 def chunks(numbers: Sequence[int], size: int) -> list[list[int]]:
     """``numbers`` in pieces of ``size``; the last may be shorter."""
     return [list(numbers[start : start + size]) for start in range(0, len(numbers), size)]
-
-
-def _round_up(n: int, step: int) -> int:
-    return -(-n // step) * step

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, Shaped
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
@@ -17,9 +18,10 @@ from lungshift.ct.case import Case, CaseSlice
 from lungshift.ct.volume import Mask
 from lungshift.errors import CheckpointError
 from lungshift.learn.checkpoint import Checkpoint, Decision
-from lungshift.learn.data import Frame, SliceSet, chunks, make_images
+from lungshift.learn.data import SliceSet, chunks, cut_slices, frame_shapes, make_images, place_frame
 from lungshift.learn.machine import start_fabric
 from lungshift.prepare.grid import SliceGrid
+from lungshift.prepare.prepared import slices_away
 from lungshift.prepare.slices import bounding_box
 
 _BATCH = 8
@@ -47,34 +49,34 @@ class Predictor:
         return cls(checkpoint, fabric.setup(network).eval(), fabric)
 
     def probability(
-        self, hu: Float32[np.ndarray, "n size size"], lung: Bool[np.ndarray, "n size size"]
+        self, hu: Shaped[np.ndarray, "n neighbour size size"], lung: Bool[np.ndarray, "n size size"]
     ) -> Float32[np.ndarray, "n size size"]:
-        """Lesion probability of every pixel; 0 outside the frame around the lungs, and where a slice has no lung."""
-        result = np.zeros(hu.shape, dtype=np.float32)
+        """Lesion probability of every pixel; 0 outside the frame around the lungs, and where a slice has no lung.
+
+        Each slice is looked at in its own frame, so its result does not depend on those it comes with.
+        """
+        result = np.zeros(lung.shape, dtype=np.float32)
         alive = np.flatnonzero(lung.any(axis=(1, 2)))
         if not len(alive):
             return result
-        boxes = np.array([bounding_box(lung[n]) for n in alive])
-        frame = self._frame(boxes, hu.shape[-1])
-        places = [frame.place(box, hu.shape[-1]) for box in boxes]
-        cut = [np.stack([array[n][place] for n, place in zip(alive, places, strict=True)]) for array in (hu, lung)]
-        for n, place, part in zip(alive, places, self._run(cut[0], cut[1]), strict=True):
-            result[n][place] = part
-        return result
-
-    def _frame(self, boxes: np.ndarray, size: int) -> Frame:
-        """The checkpoint's frame, or the whole picture for lungs larger than any it was trained on."""
-        frame = self.checkpoint.frame
-        if (boxes[:, 1] - boxes[:, 0]).max() > frame.rows or (boxes[:, 3] - boxes[:, 2]).max() > frame.columns:
-            return Frame(size, size)
-        return frame
+        size, boxes = hu.shape[-1], np.array([bounding_box(lung[n]) for n in alive])
+        shapes = frame_shapes(boxes, size, self.checkpoint.network)
+        for shape in np.unique(shapes, axis=0):
+            same = (shapes == shape).all(axis=1)
+            places = [place_frame(box, shape, size) for box in boxes[same]]
+            cut = [
+                np.stack([array[n][..., *p] for n, p in zip(alive[same], places, strict=True)]) for array in (hu, lung)
+            ]
+            for n, place, part in zip(alive[same], places, self._run(*cut), strict=True):
+                result[n][place] = part
+        return result * lung if self.checkpoint.decision.inside_lung else result
 
     def _run(self, hu: np.ndarray, lung: np.ndarray) -> np.ndarray:
         images = self.fabric.to_device(make_images(hu, lung, self.checkpoint.network))
         probability = self._forward(images)
         if self.checkpoint.decision.flips:
             probability = (probability + self._forward(images.flip(-1)).flip(-1)) / 2
-        return probability.cpu().numpy()
+        return np.asarray(probability.cpu().numpy())
 
     def _forward(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -90,14 +92,15 @@ def predict_slices(
     Raises:
         CheckpointError: The slices were prepared at another size than the checkpoint's.
     """
-    size = predictor.checkpoint.size
-    if slices.size != size:
+    checkpoint = predictor.checkpoint
+    if slices.size != checkpoint.size:
         raise CheckpointError(
-            f"The checkpoint takes pictures of {size} pixels; these are of {slices.size}. Prepare them anew.",
+            f"The checkpoint takes pictures of {checkpoint.size} pixels; these are of {slices.size}. Prepare them anew.",
             code="E_SIZE",
         )
+    whole = replace(checkpoint.network, crop=False)
     for chosen in chunks(range(len(slices)), _BATCH):
-        hu, masks = slices.read(chosen)
+        hu, masks = cut_slices(slices, chosen, whole)
         yield np.array(chosen), predictor.probability(hu, masks[:, 0] > 0)
 
 
@@ -117,24 +120,60 @@ def decide(
 
 
 def predict_stream(
-    predictor: Predictor, slices: Iterable[CaseSlice], grid: SliceGrid
+    predictor: Predictor, slices: Iterable[CaseSlice], grid: SliceGrid, slice_mm: float
 ) -> Iterator[tuple[int, Bool[np.ndarray, "row column"]]]:
     """Lesion masks of a scan's slices on their own pixels, as the slices come, in constant memory.
 
     Args:
         predictor: What predicts.
-        slices: Slices with a lung mask, in any order.
+        slices: Slices with a lung mask, from one end of the scan to the other.
         grid: The scan's slices and the checkpoint's picture.
+        slice_mm: Distance of the scan's slices.
 
     Raises:
         CheckpointError: A slice comes without lung mask; make one first.
     """
     checkpoint, scale = predictor.checkpoint, max(grid.rows, grid.columns) / grid.size
-    for pieces in _batched(slices, _BATCH):
-        hu = np.stack([grid.image(piece.hu, checkpoint.interpolation) for piece in pieces]).astype(np.float32)
-        lung = np.stack([grid.mask(_lung_of(piece)) for piece in pieces])
-        for piece, probability in zip(pieces, predictor.probability(hu, lung), strict=True):
-            yield piece.index, decide(grid.back(probability), checkpoint.decision, scale**2)
+    pictures = (
+        _Picture(piece.index, grid.image(piece.hu, checkpoint.interpolation), grid.mask(_lung_of(piece)))
+        for piece in slices
+    )
+    steps = [slices_away(offset, slice_mm) for offset in checkpoint.network.offsets_mm]
+    for group in _batched(_with_neighbours(pictures, steps), _BATCH):
+        hu = np.stack([stack for _, stack in group]).astype(np.float32)
+        lung = np.stack([picture.lung for picture, _ in group])
+        for (picture, _), probability in zip(group, predictor.probability(hu, lung), strict=True):
+            yield picture.index, decide(grid.back(probability), checkpoint.decision, scale**2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    index: int
+    hu: np.ndarray
+    lung: np.ndarray
+
+
+def _with_neighbours(pictures: Iterable[_Picture], steps: list[int]) -> Iterator[tuple[_Picture, np.ndarray]]:
+    """Each picture with those so many slices away; past an end of the scan the last one stands in. Keeps only what is near."""
+    reach = max((abs(step) for step in steps), default=0)
+    near: dict[int, _Picture] = {}
+    waiting: deque[_Picture] = deque()
+
+    def stacked(picture: _Picture) -> tuple[_Picture, np.ndarray]:
+        low, high = min(near), max(near)
+        wanted = [min(max(picture.index + step, low), high) for step in (0, *steps)]
+        return picture, np.stack([near[index].hu for index in wanted])
+
+    for picture in pictures:
+        near[picture.index] = picture
+        waiting.append(picture)
+        while waiting and abs(picture.index - waiting[0].index) >= reach:
+            ready = waiting.popleft()
+            yield stacked(ready)
+            for index in [index for index in near if abs(index - picture.index) > 2 * reach]:
+                del near[index]
+    while waiting:
+        yield stacked(waiting.popleft())
 
 
 def predict(predictor: Predictor, case: Case) -> Mask:
@@ -147,7 +186,9 @@ def predict(predictor: Predictor, case: Case) -> Mask:
     voxels = np.zeros((n, rows, columns), dtype=bool)
     lung = None if case.lung is None else case.lung.voxels
     pieces = (CaseSlice(k, case.volume.hu[k], None if lung is None else lung[k], None) for k in range(n))
-    for index, mask in predict_stream(predictor, pieces, SliceGrid(rows, columns, predictor.checkpoint.size)):
+    for index, mask in predict_stream(
+        predictor, pieces, SliceGrid(rows, columns, predictor.checkpoint.size), case.volume.geometry.spacing_mm[0]
+    ):
         voxels[index] = mask
     return Mask(voxels, case.volume.geometry)
 

@@ -67,12 +67,21 @@ class NetworkSettings:
     lung_channel: bool = True
     """Whether the lung mask is a further input channel, as in the source paper."""
     crop: bool = False
-    """Whether only the lungs' bounding box is looked at, not the whole slice."""
+    """Whether only the lungs' bounding box and a margin are looked at, not the whole slice."""
+    neighbours: int = 0
+    """Slices on each side that are further input channels, in the first window."""
+    neighbour_mm: float = 6.0
+    """Distance between them; the nearest slice is taken, at least the next."""
+
+    @property
+    def offsets_mm(self) -> tuple[float, ...]:
+        """Where the neighbours are, from the nearest: below 0 towards the foot."""
+        return tuple(sign * n * self.neighbour_mm for n in range(1, self.neighbours + 1) for sign in (-1, 1))
 
     @property
     def channels(self) -> int:
         """Number of input channels."""
-        return len(self.windows) + self.lung_channel
+        return len(self.windows) + 2 * self.neighbours + self.lung_channel
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ class TrainingSettings:
     """Decoupled weight decay, for adamw."""
     loss: str = "bce"
     """Name of the loss, see learn.losses."""
+    clip: float = 0.0
+    """Largest norm of a step's gradient; larger ones are scaled down. 0 is off."""
     average_decay: float = 0.0
     """Decay of the moving average of weights that is kept instead of the last weights; 0 is off."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +21,11 @@ from torch import Tensor, nn
 
 from lungshift.errors import ProtocolError, TrainingError
 from lungshift.learn.checkpoint import Checkpoint, build_network
-from lungshift.learn.data import Frame, SliceSet, chunks, epoch_order, load_batches
+from lungshift.learn.data import Batch, SliceSet, chunks, load_batches, plan_epoch, require_size
 from lungshift.learn.history import EpochRecord, History
-from lungshift.learn.losses import SliceLoss, slice_loss
+from lungshift.learn.losses import slice_loss
 from lungshift.learn.machine import describe_software, start_fabric
-from lungshift.learn.settings import NetworkSettings, TrainingSettings
+from lungshift.learn.settings import Augmentation, NetworkSettings, TrainingSettings
 from lungshift.learn.state import TrainingState, load_state, save_state
 
 Score = Callable[[Iterable[tuple[np.ndarray, np.ndarray]]], float]
@@ -49,16 +48,11 @@ class Job:
     name: str = "training"
 
     def __post_init__(self) -> None:
+        require_size(self.train.size, self.network)
         if self.start and self.start.network != self.network:
             raise ProtocolError(
                 f"Fine-tuning keeps the network it starts from; that is {self.start.network}, and {self.network} was asked for."
             )
-
-    @property
-    def frame(self) -> Frame:
-        """What the network looks at: large enough for the training slices and for what it was trained on before."""
-        frame = Frame.for_slices(self.train, self.network)
-        return frame.union(self.start.frame) if self.start else frame
 
     @property
     def fingerprint(self) -> str:
@@ -98,10 +92,9 @@ def fit(
         raise ProtocolError("Training watches a score, but none was given; give fit(score=…) or monitor the loss.")
     fabric = start_fabric(device, job.training.precision, job.seed)
     state = _begin(job, fabric, state_file)
-    loader = _loader(job, workers)
     while not state.finished(job.training):
         started = time.monotonic()
-        loss = _train_epoch(job, state, fabric, loader)
+        loss = _train_epoch(job, state, fabric, workers)
         record = _judge(job, state, fabric, score, loss, time.monotonic() - started)
         state.note(record, record.score if job.training.monitor == "score" else -record.validation_loss)
         if state_file and fabric.is_global_zero:
@@ -123,45 +116,43 @@ def _begin(job: Job, fabric: Fabric, state_file: Path | None) -> TrainingState:
     return state
 
 
-def _train_epoch(job: Job, state: TrainingState, fabric: Fabric, loader: Callable) -> float:
+def _train_epoch(job: Job, state: TrainingState, fabric: Fabric, workers: int) -> float:
     """One pass over the training slices; the mean of their losses."""
-    settings, loss_of = job.training, slice_loss(job.training.loss)
-    order = epoch_order(len(job.train), job.seed, state.epoch)
-    steps = chunks(order, settings.batch)
-    batches = iter(
-        loader(job.train, [part for step in steps for part in _shard(step, fabric, settings)], (job.seed, state.epoch))
-    )
+    settings = job.training
+    steps = plan_epoch(job.train, job.network, settings.batch, job.seed, state.epoch)
+    shards = [_shard(step, fabric, settings) for step in steps]
+    plan, key = [part for shard in shards for part in shard], (job.seed, state.epoch)
+    batches = iter(load_batches(job.train, plan, job.network, _augmentation(settings), key, workers))
     state.model.train()
     total = 0.0
-    for number, step in enumerate(steps):
-        rate = learning_rate(settings, state.epoch * len(steps) + number, settings.epochs * len(steps))
-        total += _step(state, fabric, loss_of, batches, len(step), len(_shard(step, fabric, settings)), rate)
-        if settings.average_decay:
-            state.average(settings.average_decay)
+    for number, (step, shard) in enumerate(zip(steps, shards, strict=True)):
+        _set_rate(state, learning_rate(settings, state.epoch * len(steps) + number, settings.epochs * len(steps)))
+        total += _step(job, state, fabric, [next(batches) for _ in shard], len(step))
         if not math.isfinite(total):
             raise TrainingError(
                 f"{job.name}: the loss is {total} in epoch {state.epoch + 1}, step {number + 1} (slices {step[:8]} …). The last good "
                 "state is kept; lower the learning rate or look at these slices.",
                 code="E_LOSS",
             )
-    return total / len(order)
+    return total / len(job.train)
 
 
-def _step(
-    state: TrainingState, fabric: Fabric, loss_of: SliceLoss, batches: Any, slices: int, parts: int, rate: float
-) -> float:
+def _step(job: Job, state: TrainingState, fabric: Fabric, parts: Iterable[Batch], slices: int) -> float:
     """One step of the optimiser; gradients of the parts add up to exactly the mean over the step's slices."""
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
+    loss_of, settings = slice_loss(job.training.loss), job.training
+    parts = list(parts)
     state.optimiser.zero_grad()
     total = 0.0
-    for part in range(parts):
-        images, targets = fabric.to_device(next(batches))
-        with fabric.no_backward_sync(state.model, enabled=part < parts - 1):
+    for number, (images, targets) in enumerate(map(fabric.to_device, parts)):
+        with fabric.no_backward_sync(state.model, enabled=number < len(parts) - 1):
             losses = loss_of(state.model(images), targets).sum()
             fabric.backward(losses * (fabric.world_size / slices))
         total += losses.item()
+    if settings.clip:
+        fabric.clip_gradients(state.model, state.optimiser, max_norm=settings.clip)
     state.optimiser.step()
+    if settings.average_decay:
+        state.average(settings.average_decay)
     return float(fabric.all_reduce(torch.tensor(total, dtype=torch.float64), reduce_op="sum"))
 
 
@@ -174,6 +165,15 @@ def _shard(step: list[int], fabric: Fabric, settings: TrainingSettings) -> list[
     return chunks(step[fabric.global_rank :: fabric.world_size], settings.micro_batch)
 
 
+def _set_rate(state: TrainingState, rate: float) -> None:
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _augmentation(settings: TrainingSettings) -> Augmentation | None:
+    return None if settings.augmentation == Augmentation.none() else settings.augmentation
+
+
 def _judge(
     job: Job, state: TrainingState, fabric: Fabric, score: Score | None, loss: float, seconds: float
 ) -> EpochRecord:
@@ -183,9 +183,7 @@ def _judge(
     loss_of = slice_loss(job.training.loss)
 
     def predictions() -> Iterable[tuple[np.ndarray, np.ndarray]]:
-        for images, targets in load_batches(
-            job.validation, chunks(range(len(job.validation)), 8), job.frame, job.network
-        ):
+        for images, targets in load_batches(job.validation, chunks(range(len(job.validation)), 8), job.network):
             with torch.no_grad(), fabric.autocast():
                 logits = network(fabric.to_device(images)).float()
             losses.extend(loss_of(logits, fabric.to_device(targets)).tolist())
@@ -201,17 +199,6 @@ def _exhaust(batches: Iterable) -> float:
     for _ in batches:
         pass
     return math.nan
-
-
-def _loader(job: Job, workers: int) -> Callable:
-    augmentation = (
-        None if job.training.augmentation == type(job.training.augmentation).none() else job.training.augmentation
-    )
-
-    def load(slices: SliceSet, plan: list[list[int]], key: tuple[int, int]) -> Iterable:
-        return load_batches(slices, plan, job.frame, job.network, augmentation, key, workers)
-
-    return load
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
@@ -250,7 +237,6 @@ def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
     return Checkpoint(
         weights={name: tensor.clone() for name, tensor in state.best.items()},
         network=job.network,
-        frame=job.frame,
         size=job.train.size,
         interpolation=job.train.interpolation,
         history=History(job.name, tuple(state.records), state.best_epoch),

@@ -16,11 +16,11 @@ from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import GeometryError, IntensityError
 
-AIR_HU = -380
-"""Below this a voxel is called air or lung; halfway between lung and muscle."""
+AIR_HU = -320
+"""Below this a voxel is called air or lung: the value of -400 to -320 that agreed best with readers on nineteen scans."""
 
 _COARSE_MM = 2.5
-_CLOSING_MM = 8.0
+_CLOSING_MM = 10.0
 _HOLE_MM2 = 1000.0
 _SECOND_LUNG = 0.12
 _LEAST_ML, _LEAST_ML_PER_MM = 100.0, 1.0

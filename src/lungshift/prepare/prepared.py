@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Bool, Int16, Int64
+from jaxtyping import Bool, Int16
 
 from lungshift.ct.case import CaseRecord, CaseSlice, Cohort, LungSource
 from lungshift.errors import CohortError
@@ -25,6 +25,9 @@ from lungshift.prepare.slices import SLICE_DTYPE, describe_slice
 _FORMAT = 1
 _TOP_HU = 3071
 _LUNG, _LESION = 1, 2
+Place = tuple[slice, slice]
+"""Rows and columns of a part of a picture."""
+WHOLE: Place = (slice(None), slice(None))
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +75,11 @@ class PreparedCohort:
         return np.load(self.folder / "masks.npy", mmap_mode="r")
 
     @cached_property
+    def _first(self) -> np.ndarray:
+        """Row at which each case begins, and the end of the last."""
+        return np.cumsum([0, *(case.slices for case in self.cases)])
+
+    @cached_property
     def patients(self) -> np.ndarray:
         """Patient of every slice of the table."""
         return np.array([case.patient_id for case in self.cases])[self.table["case"]]
@@ -81,17 +89,29 @@ class PreparedCohort:
         """Case of every slice of the table."""
         return np.array([case.case_id for case in self.cases])[self.table["case"]]
 
-    def hu(self, rows: Int64[np.ndarray, " n"]) -> Int16[np.ndarray, "n size size"]:
-        """Pictures in HU."""
-        return np.asarray(self._pictures[rows])
+    def hu(self, row: int, place: Place = WHOLE) -> Int16[np.ndarray, "row column"]:
+        """A picture in HU, or a part of it."""
+        return self._pictures[(row, *place)]
 
-    def lung(self, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, "n size size"]:
-        """Lung masks."""
-        return np.asarray(self._masks[rows] & _LUNG) != 0
+    def lung(self, row: int, place: Place = WHOLE) -> Bool[np.ndarray, "row column"]:
+        """The lung mask of a picture, or a part of it."""
+        return self._masks[(row, *place)] & _LUNG != 0
 
-    def lesion(self, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, "n size size"]:
-        """Lesion masks."""
-        return np.asarray(self._masks[rows] & _LESION) != 0
+    def lesion(self, row: int, place: Place = WHOLE) -> Bool[np.ndarray, "row column"]:
+        """The lesion mask of a picture, or a part of it."""
+        return self._masks[(row, *place)] & _LESION != 0
+
+    def neighbour(self, row: int, distance_mm: float) -> int:
+        """The slice that far towards the head (below 0: the foot), at least the next one; the last of the scan at its end."""
+        number = int(self.table["case"][row])
+        steps = slices_away(distance_mm, self.cases[number].spacing_mm[0])
+        return int(np.clip(row + steps, self._first[number], self._first[number + 1] - 1))
+
+
+def slices_away(distance_mm: float, slice_mm: float) -> int:
+    """How many slices make a distance, at least one; below 0 towards the foot."""
+    steps = max(1, round(abs(distance_mm) / slice_mm))
+    return steps if distance_mm > 0 else -steps
 
 
 def prepare_cohort(

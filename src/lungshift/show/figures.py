@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 BOTH, PREDICTION_ONLY, REFERENCE_ONLY = "#009E73", "#E8308C", "#FFD92F"
 """Overlap in colours that red-green blind people can tell apart: green differs from yellow in lightness, from pink in hue."""
 
-REFERENCE, PREDICTION, LUNG = "#56B4E9", "#FF9F1C", "#FFFFFF"
+REFERENCE, PREDICTION, LUNG = "#56B4E9", "#FF9F1C", "#22D3EE"
 INK, MUTED, WARNING = "#1b2733", "#66727f", "#b3161b"
 BEFORE, AFTER = "#8a96a3", "#0b6e99"
 
 _WINDOW_HU: Final = (-1350.0, 150.0)
+_PANELS: Final = ("CT, lung window", "lung outline", "reference", "prediction", "overlap")
+_ORIENTATION: Final = "Front of the chest up, the patient's right on the left."
+_WARNING_STYLE: Final[dict[str, Any]] = {"color": WARNING, "fontsize": 7.5, "fontweight": "bold"}
 _STYLE: Final = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -174,11 +177,13 @@ def _cases(outcome: Outcome) -> list[Drawing]:
         return []
     before, after = (case_scores(runs) for runs in arms)
     cases = sorted({**before, **after}, key=lambda case: (_last(before.get(case)), _last(after.get(case)), case))
-    figure = _figure(7.2, 1.5 + 0.28 * len(cases))
+    figure = _figure(5.8, 1.5 + 0.28 * len(cases))
     axis = figure.subplots()
     for height, case in enumerate(cases):
         _dumbbell(axis, height, before.get(case, math.nan), after.get(case, math.nan))
-    _label_cases(axis, cases, arms, outcome.leaky)
+    _label_cases(axis, cases, arms)
+    if outcome.leaky:
+        figure.supxlabel(LEAK_WARNING, x=0.006, ha="left", **_WARNING_STYLE)
     caption = f"Dice of each case of {outcome.target.name} in 3-D (each case on its own, no average)."
     alt = "; ".join(f"{c}: {number(before.get(c, math.nan))} to {number(after.get(c, math.nan))}" for c in cases)
     return [_finish(figure, "cases", "cases", caption, f"{caption} Without and with retraining: {alt}.")]
@@ -186,13 +191,15 @@ def _cases(outcome: Outcome) -> list[Drawing]:
 
 def _dumbbell(axis: Axes, height: int, before: float, after: float) -> None:
     axis.plot([before, after], [height, height], "-", color="#c9d0d7", linewidth=3, solid_capstyle="round", zorder=1)
-    axis.plot([before], [height], "o", markerfacecolor="white", markeredgecolor=BEFORE, markeredgewidth=2, markersize=7)
-    axis.plot([after], [height], "o", color=AFTER, markersize=7.5)
+    axis.plot(
+        [before], [height], "o", markerfacecolor="white", markeredgecolor=BEFORE, markeredgewidth=2, markersize=10
+    )
+    axis.plot([after], [height], "o", color=AFTER, markersize=6)
     if math.isnan(before) and math.isnan(after):
         axis.text(0.01, height, "undefined: no lesion in reference or prediction", color=MUTED, va="center", fontsize=8)
 
 
-def _label_cases(axis: Axes, cases: Sequence[str], arms: Sequence[Sequence[Run]], leaky: bool) -> None:
+def _label_cases(axis: Axes, cases: Sequence[str], arms: Sequence[Sequence[Run]]) -> None:
     axis.set_yticks(range(len(cases)), cases)
     axis.tick_params(axis="y", length=0, labelcolor=INK)
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(cases) - 0.3), xlabel="Dice of the case in 3-D")
@@ -213,20 +220,16 @@ def _label_cases(axis: Axes, cases: Sequence[str], arms: Sequence[Sequence[Run]]
     if arms[1]:
         axis.plot([], [], **empty, color=AFTER, label=f"retrained on {arms[1][0].budget}")
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handletextpad=0.2)
-    if leaky:
-        _warn(axis.get_figure(root=True))
 
 
 def _example(index: int, example: Example, leaky: bool) -> Drawing:
-    figure = _figure(11.0, 2.75)
-    axes = figure.subplots(1, 5)
     rows, columns = crop(example)
     hu, lung, reference, prediction = (
         array[rows, columns] for array in (example.hu, example.lung, example.reference, example.prediction)
     )
-    for axis, title in zip(
-        axes, ("CT, lung window", "lung outline", "reference", "prediction", "overlap"), strict=True
-    ):
+    figure = _figure(11.0, 0.85 + 2.15 * min(hu.shape[0] / hu.shape[1], 1.5))
+    axes = figure.subplots(1, 5)
+    for axis, title in zip(axes, _PANELS, strict=True):
         _slice_panel(axis, hu, title)
     _outline(axes[1], lung, LUNG)
     _fill(axes[2], reference, REFERENCE)
@@ -236,16 +239,13 @@ def _example(index: int, example: Example, leaky: bool) -> Drawing:
     score = "undefined, no lesion in either" if math.isnan(example.dice) else number(example.dice)
     title = f"{example.case_id}, slice {example.slice_index}: Dice of this one slice {score}"
     figure.suptitle(title, x=0.006, ha="left", fontsize=9.5, fontweight="bold")
-    figure.text(0.994, 0.965, RESEARCH_ONLY, ha="right", color=MUTED, fontsize=7.5)
+    figure.text(0.994, 0.985, RESEARCH_ONLY, ha="right", va="top", color=MUTED, fontsize=7.5)
     if leaky:
-        _warn(figure)
-    caption = f"{example.kind.capitalize()}: {example.run}. {title}."
+        figure.text(0.006, 0.012, LEAK_WARNING, va="bottom", **_WARNING_STYLE)
+    caption = f"{example.kind.capitalize()}: {example.run}."
     return _finish(
-        figure, f"example-{index:02d}-{slug(example.kind)}", "examples", caption, f"{caption} {_LEGEND_WORDS}"
+        figure, f"example-{index:02d}-{slug(example.kind)}", "examples", caption, f"{caption} {title}. {_ORIENTATION}"
     )
-
-
-_LEGEND_WORDS: Final = "Front of the chest up, the patient's right on the left."
 
 
 def _slice_panel(axis: Axes, hu: np.ndarray, title: str) -> None:
@@ -253,13 +253,16 @@ def _slice_panel(axis: Axes, hu: np.ndarray, title: str) -> None:
     axis.imshow(hu, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     axis.set_title(title, fontsize=8.5, color=INK)
     axis.set_axis_off()
-    for x, letter, side in ((0.02, "R", "left"), (0.98, "L", "right")):
-        axis.text(
-            x, 0.5, letter, transform=axis.transAxes, color="white", ha=side, va="center", fontsize=8, fontweight="bold"
-        )
-    axis.text(
-        0.5, 0.98, "A", transform=axis.transAxes, color="white", ha="center", va="top", fontsize=8, fontweight="bold"
-    )
+    for x, y, letter in ((0.04, 0.5, "R"), (0.96, 0.5, "L"), (0.5, 0.95, "A")):
+        _letter(axis, x, y, letter)
+
+
+def _letter(axis: Axes, x: float, y: float, letter: str) -> None:
+    """White with a dark edge: readable on air and on tissue."""
+    from matplotlib.patheffects import withStroke
+
+    text = axis.text(x, y, letter, transform=axis.transAxes, color="white", ha="center", va="center", fontsize=8.5)
+    text.set(fontweight="bold", path_effects=[withStroke(linewidth=2.2, foreground="#10161c")])
 
 
 def _fill(axis: Axes, mask: np.ndarray, colour: str) -> None:
@@ -278,17 +281,12 @@ def _legend(figure: Figure) -> None:
     from matplotlib.patches import Patch
 
     keys = (
-        (BOTH, "both (true positive)"),
-        (PREDICTION_ONLY, "prediction only (false positive)"),
-        (REFERENCE_ONLY, "reference only (false negative)"),
+        (BOTH, "both (TP)"),
+        (PREDICTION_ONLY, "prediction only (FP)"),
+        (REFERENCE_ONLY, "reference only (FN)"),
     )
     handles = [Patch(facecolor=colour, edgecolor=MUTED, linewidth=0.5, label=label) for colour, label in keys]
     figure.legend(handles=handles, loc="outside lower right", ncols=3, fontsize=8, handlelength=1.2, borderaxespad=0)
-
-
-def _warn(figure: Figure | None) -> None:
-    if figure is not None:
-        figure.text(0.006, 0.006, LEAK_WARNING, color=WARNING, fontsize=7.5, fontweight="bold")
 
 
 def slug(text: str) -> str:

@@ -57,9 +57,7 @@ def render_page(outcome: Outcome, table: Sequence[Row], drawings: Sequence[Drawi
         methods=words.methods(outcome),
         groups=[(name, summary_rows(table, name), summary_rows(table, name, "in_lung")) for name in SHOWN],
         native=[(name, rows) for name in SHOWN if (rows := summary_rows(table, name, "native"))],
-        seeds=[
-            row for row in table if row.region == "whole_slice" and row.convention in SHOWN and _one_of_many(row, table)
-        ],
+        seeds=tables.seed_rows(table),
         paper=[(name, [row for row in summary_rows(table, name) if row.paper]) for name in PAPER_CONVENTIONS],
         paper_source=PAPER_SOURCE if is_paper(outcome) else "",
         paper_notes=words.comparison_notes(outcome),
@@ -128,11 +126,6 @@ def _data_uri(drawing: Drawing) -> str:
     """Charts as vectors; slices as PNG, which is what they are inside an SVG anyway."""
     kind, data = ("png", drawing.png) if drawing.group == "examples" else ("svg+xml", drawing.svg)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _one_of_many(row: Row, table: Sequence[Row]) -> bool:
-    """Whether a row is a single seed of an arm that has several."""
-    return len(row.seeds) == 1 and any(len(other.seeds) > 1 and other.label == row.label for other in table)
 
 
 def _table_json(outcome: Outcome, table: Sequence[Row]) -> dict[str, Any]:

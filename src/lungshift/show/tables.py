@@ -109,10 +109,9 @@ class Row:
         return f"{words} ({self.budget})" if self.arm == "fine_tuned" and self.budget else words
 
     @property
-    def seed(self) -> str:
-        """``3``, or ``mean of 0, 1, 2``."""
-        names = ", ".join(map(str, self.seeds))
-        return names if len(self.seeds) == 1 else f"mean of {names}"
+    def is_mean(self) -> bool:
+        """Whether the row is the mean over several seeds."""
+        return len(self.seeds) > 1
 
     def difference(self, metric: Metric) -> float:
         """Ours minus the paper's; NaN where there is nothing to compare."""
@@ -160,8 +159,18 @@ def build_table(outcome: Outcome) -> tuple[Row, ...]:
 def summary_rows(table: Sequence[Row], convention: str, region: Region = "whole_slice") -> list[Row]:
     """The rows to show first: the mean over the seeds of each arm, or its only seed."""
     rows = [row for row in table if row.convention == convention and row.region == region]
-    averaged = {_key(row) for row in rows if len(row.seeds) > 1}
-    return [row for row in rows if len(row.seeds) > 1 or _key(row) not in averaged]
+    averaged = {_key(row) for row in rows if row.is_mean}
+    return [row for row in rows if row.is_mean or _key(row) not in averaged]
+
+
+def seed_rows(table: Sequence[Row]) -> list[Row]:
+    """Each seed of the arms that have several, for the whole slice and the conventions that pages show."""
+    averaged = {_key(row) for row in table if row.is_mean}
+    return [
+        row
+        for row in table
+        if _key(row) in averaged and not row.is_mean and row.region == "whole_slice" and row.convention in SHOWN
+    ]
 
 
 def group_runs(runs: Iterable[Run]) -> list[tuple[Run, ...]]:
@@ -319,18 +328,23 @@ def _names(labels: Iterable[object]) -> list[str]:
     return [str(label) for label in labels]
 
 
+def _spaced(values: Sequence[int]) -> str:
+    return " ".join(map(str, values))
+
+
 def _record(row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {
         "arm": row.arm,
         "role": row.role,
         "tested_on": row.tested_on,
         "budget": row.budget,
-        "seed": row.seed,
+        "seed": "mean" if row.is_mean else row.seeds[0],
+        "seeds": _spaced(row.seeds),
         "region": row.region,
         "convention": row.convention,
         "level": level_of(row.convention),
-        "slices": whole(row.slices),
-        "lesion_slices": whole(row.lesion_slices),
+        "slices": _spaced(row.slices),
+        "lesion_slices": _spaced(row.lesion_slices),
         "cases": row.cases,
         "patients": row.patients,
         "leaky_split": row.leaky,

@@ -8,7 +8,7 @@ from typing import Final
 
 from lungshift.learn.settings import TrainingSettings
 from lungshift.measure.conventions import Convention
-from lungshift.show.tables import Row, arm_on_target, gain, number, signed, span, summary_rows
+from lungshift.show.tables import Row, arm_on_target, gain, number, signed, span, summary_rows, whole
 from lungshift.transfer.outcome import Outcome
 
 RESEARCH_ONLY: Final = "Research use only"
@@ -59,17 +59,16 @@ def answer(outcome: Outcome, table: Sequence[Row]) -> str:
     tuned = rows.get(("fine_tuned", "target"))
     parts = []
     if zero:
-        at_home = f", where on {source} itself it reaches {_score(home)}" if home else ""
+        at_home = f", and {_score(home)} at home" if home else ""
         parts.append(
-            f"without retraining, the model from {source} reaches {_score(zero, name=True)} on {target}{at_home}"
+            f"the model from {source} reaches {_score(zero, first=True)} without retraining, on {_tested(zero)}{at_home}"
         )
     if tuned:
-        parts.append(f"retrained on {tuned.budget}, it reaches {_score(tuned)}{_gain(outcome, zero, tuned)}")
+        where = "" if zero else f", on {_tested(tuned)}"
+        parts.append(f"retrained on {tuned.budget}, it reaches {_score(tuned)}{where}{_gain(outcome, zero, tuned)}")
     if not parts:
         return f"Nothing was tested on {target}."
-    sentence = "; ".join(parts)
-    people = plural(max(row.patients for row in (zero, tuned) if row), "patient")
-    return f"{sentence[0].upper()}{sentence[1:]} (lesion_slices: {CONVENTION_SHORT['lesion_slices']}; {people} tested on {target})."
+    return f"By F1 averaged over slices with lesion (lesion_slices), {'; '.join(parts)}."
 
 
 def comparison_notes(outcome: Outcome) -> list[str]:
@@ -95,6 +94,7 @@ def methods(outcome: Outcome) -> str:
     windows = " and ".join(str(window) for window in network.windows)
     rule = {"lung": "with lung", "lung_or_lesion": "with lung or lesion", "all": "of the scans"}[prepare.slices]
     cut = "chosen on validation slices" if decision.choose_on_validation else f"{decision.threshold:g}"
+    retraining = [f"Retraining on {outcome.target.name} continued from there: {_training(protocol.fine_tuning)}."]
     return " ".join(
         (
             f"Slices {rule} were resized to {prepare.size} × {prepare.size} (CT {prepare.interpolation}, masks nearest "
@@ -102,7 +102,7 @@ def methods(outcome: Outcome) -> str:
             f"A U-Net with {network.levels} levels, {network.width} filters at the first and "
             f"{'no' if network.norm == 'none' else network.norm} normalisation was trained on {outcome.source.name}: "
             f"{_training(protocol.training)}.",
-            f"Retraining on {outcome.target.name} continued from there: {_training(protocol.fine_tuning)}.",
+            *(retraining if arm_on_target(outcome, "fine_tuned") else ()),
             f"Cohorts were split by {protocol.split.kind}; every arm was scored on the same held-out slices. Pixels "
             f"with a probability from a threshold ({cut}) are lesion{', averaged over mirrored slices' if decision.flips else ''}.",
             "True and false positives and negatives were counted per slice and divided last. F1 is Dice, 2PR / (P + R). "
@@ -117,10 +117,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _score(row: Row, *, name: bool = False) -> str:
+def _score(row: Row, *, first: bool = False) -> str:
     cell = row.cells["dice"]
-    interval = f"95 % interval {span(cell)}" if name and not math.isnan(cell.low) else span(cell)
-    return f"{'F1 ' if name else ''}{number(cell.value)} ({interval})"
+    told = "95 % interval " if first and not math.isnan(cell.low) else ""
+    return f"{number(cell.value)} ({told}{span(cell)})"
+
+
+def _tested(row: Row) -> str:
+    return f"{whole(row.slices)} held-out slices from {plural(row.patients, 'patient')} of {row.tested_on}"
 
 
 def _gain(outcome: Outcome, zero: Row | None, tuned: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -38,10 +39,9 @@ def validation_score(
 
 def choose_decision(
     batches: Iterable[tuple[Float32[np.ndarray, "n row column"], Bool[np.ndarray, "n row column"]]],
-    *,
-    flips: bool = False,
+    plain: Decision,
 ) -> Decision:
-    """The threshold and smallest area with the best ``mean_dice`` on validation slices; on a tie, the nearest to 0.5 and 0."""
+    """``plain`` with the threshold and smallest area of the best ``mean_dice`` on validation slices; on a tie, the nearest to 0.5 and 0."""
     tables: dict[float, list[np.ndarray]] = {threshold: [] for threshold in _THRESHOLDS}
     for probability, reference in batches:
         for threshold, counts in tables.items():
@@ -52,7 +52,7 @@ def choose_decision(
         for pixels in _MIN_PIXELS
     }
     threshold, pixels = max(scores, key=lambda rule: (round(scores[rule], 6), -abs(rule[0] - 0.5), -rule[1]))
-    return Decision(threshold, pixels, flips)
+    return replace(plain, threshold=threshold, min_pixels=pixels)
 
 
 def silence_small(counts: Int64[np.ndarray, "slice 4"], pixels: int) -> Int64[np.ndarray, "slice 4"]:

@@ -50,6 +50,10 @@ class DecisionSettings:
 
     threshold: float = 0.5
     """Probability from which a pixel is lesion."""
+    min_pixels: int = 0
+    """A slice with fewer lesion pixels has none."""
+    inside_lung: bool = False
+    """Whether only pixels of the lung mask can be lesion."""
     choose_on_validation: bool = False
     """Choose threshold and smallest area on the validation slices instead."""
     flips: bool = False

@@ -13,7 +13,7 @@ from typing import Protocol as Interface
 import numpy as np
 
 from lungshift.ct.case import Cohort
-from lungshift.errors import CheckpointError, CohortError
+from lungshift.errors import CheckpointError, CohortError, LeakageError
 from lungshift.learn.checkpoint import Checkpoint, Decision, load_checkpoint, save_checkpoint
 from lungshift.learn.data import SliceSet
 from lungshift.learn.history import EpochRecord
@@ -105,9 +105,10 @@ def run(
         LeakageError: A patient would stand on two sides of a split by patient.
     """
     study = Study(protocol, folder, device, watcher or Silent())
-    _require_lesions(source, target)
+    _require_two(source, target)
+    require_lesions(source, target)
     home, away = (
-        _prepare(study, role, cohort, cache or folder / "prepared")
+        prepare_side(study, role, cohort, cache or folder / "prepared")
         for role, cohort in (("source", source), ("target", target))
     )
     results = [_run_seed(study, home, away, seed) for seed in protocol.seeds]
@@ -136,7 +137,7 @@ def _run_seed(study: Study, source: Side, target: Side, seed: int) -> _Result:
     result = _Result()
     test = partial(_test, study, result, seed=seed)
     home = split_of(study.protocol, source, seed)
-    model = _train(study, source, home, seed, None, f"source-seed{seed}")
+    model = train(study, source, home, seed, None, f"source-seed{seed}")
     _note(result, source, home, model)
     test("source", model, source, home.test, "all")
     for number, (budget, label) in enumerate(_budgets(study.protocol)):
@@ -144,7 +145,7 @@ def _run_seed(study: Study, source: Side, target: Side, seed: int) -> _Result:
         if number == 0 and "zero_shot" in study.protocol.arms:
             test("zero_shot", model, target, away.test, "nothing")
         if "fine_tuned" in study.protocol.arms:
-            tuned = _train(study, target, away, seed, model, f"fine_tuned-{label.replace(' ', '_')}-seed{seed}")
+            tuned = train(study, target, away, seed, model, f"fine_tuned-{label.replace(' ', '_')}-seed{seed}")
             _note(result, target, away, tuned)
             test("fine_tuned", tuned, target, away.test, label)
     return result
@@ -179,7 +180,8 @@ def _budgets(protocol: Protocol) -> list[tuple[int | None, str]]:
     return [(n, f"{n} patient{'s' if n > 1 else ''}") for n in protocol.budgets]
 
 
-def _prepare(study: Study, role: str, cohort: Cohort, cache: Path) -> Side:
+def prepare_side(study: Study, role: str, cohort: Cohort, cache: Path) -> Side:
+    """Prepare a cohort by the protocol, or open what was prepared before, and select its slices."""
     study.watcher.stage(f"Preparing {cohort.name}")
     settings = study.protocol.prepare
     prepared = prepare_cohort(
@@ -188,7 +190,7 @@ def _prepare(study: Study, role: str, cohort: Cohort, cache: Path) -> Side:
     return Side(role, cohort, prepared, select_slices(prepared.table, settings.slices))
 
 
-def _train(study: Study, side: Side, split: Split, seed: int, start: Checkpoint | None, name: str) -> Checkpoint:
+def train(study: Study, side: Side, split: Split, seed: int, start: Checkpoint | None, name: str) -> Checkpoint:
     """Train or fine-tune, choose the rule for masks on the validation slices, and keep the checkpoint."""
     protocol, folder = study.protocol, study.folder / "checkpoints" / name
     train, validation = (SliceSet.of(side.prepared, rows) for rows in (split.train, split.validation))
@@ -209,15 +211,19 @@ def _train(study: Study, side: Side, split: Split, seed: int, start: Checkpoint 
 
 def _decide(study: Study, checkpoint: Checkpoint, validation: SliceSet) -> Decision:
     settings = study.protocol.decision
-    plain = Decision(settings.threshold, 0, settings.flips)
+    plain = Decision(settings.threshold, settings.min_pixels, settings.flips, settings.inside_lung)
     if not settings.choose_on_validation:
         return plain
     predictor = Predictor.of(checkpoint.with_decision(plain), study.device)
     seen = (
-        (probability, validation.read(chosen.tolist())[1][:, 1] > 0)
-        for chosen, probability in predict_slices(predictor, validation)
+        (probability, _lesions(validation, chosen)) for chosen, probability in predict_slices(predictor, validation)
     )
-    return choose_decision(seen, flips=settings.flips)
+    return choose_decision(seen, plain)
+
+
+def _lesions(slices: SliceSet, chosen: np.ndarray) -> np.ndarray:
+    found = [slices.locate(number) for number in chosen.tolist()]
+    return np.stack([cohort.lesion(row) for cohort, row in found])
 
 
 def _test(
@@ -253,7 +259,7 @@ def _score_case(predictor: Predictor, side: Side, number: int, rows: np.ndarray)
     counts, in_lung = [], []
     native: dict[int, np.ndarray] = {}
     for chosen, probability in predict_slices(predictor, SliceSet.of(prepared, rows)):
-        lesion, lung = prepared.lesion(rows[chosen]), prepared.lung(rows[chosen])
+        lesion, lung = (np.stack([read(row) for row in rows[chosen]]) for read in (prepared.lesion, prepared.lung))
         mask = decide(probability, predictor.checkpoint.decision)
         counts.append(count_slices(lesion, mask))
         in_lung.append(count_slices(lesion, mask, lung))
@@ -294,28 +300,26 @@ def _pick_examples(predictor: Predictor, side: Side, rows: np.ndarray, done: Run
     }
     for kind, share in (("good", 0.95), ("typical", 0.5), ("bad", 0.05)):
         one = ranked[round(share * (len(ranked) - 1))]
-        row = np.array([place[table.cases[one], table.slices[one]]])
-        _, probability = next(iter(predict_slices(predictor, SliceSet.of(prepared, row))))
+        row = place[table.cases[one], table.slices[one]]
+        _, probability = next(iter(predict_slices(predictor, SliceSet.of(prepared, np.array([row])))))
         mask = decide(probability, predictor.checkpoint.decision)[0]
-        pictures = prepared.hu(row)[0], prepared.lung(row)[0], prepared.lesion(row)[0]
+        pictures = np.array(prepared.hu(row)), prepared.lung(row), prepared.lesion(row)
         yield Example(
             done.label, kind, str(table.cases[one]), int(table.slices[one]), float(quality[one]), *pictures, mask
         )
 
 
 def _note(result: _Result, side: Side, split: Split, checkpoint: Checkpoint) -> None:
-    parts: tuple[Part, ...] = ("train", "validation", "test")
     result.checkpoints.append(checkpoint)
-    result.splits.append(
-        SplitSummary(
-            side.prepared.name,
-            split.kind,
-            split.leaky,
-            {part: len(getattr(split, part)) for part in parts},
-            {part: split.patients_of(part) for part in parts},
-            split.seed,
-        )
-    )
+    result.splits.append(summarise_split(side, split))
+
+
+def summarise_split(side: Side, split: Split) -> SplitSummary:
+    """The split in numbers and names."""
+    parts: tuple[Part, ...] = ("train", "validation", "test")
+    slices: dict[str, int] = {part: len(getattr(split, part)) for part in parts}
+    patients: dict[str, tuple[str, ...]] = {part: split.patients_of(part) for part in parts}
+    return SplitSummary(side.prepared.name, split.kind, split.leaky, slices, patients, split.seed)
 
 
 def _summarise(side: Side) -> CohortSummary:
@@ -345,14 +349,28 @@ def _manifest(study: Study, sides: list[Side]) -> dict[str, Any]:
     }
 
 
-def _require_lesions(source: Cohort, target: Cohort) -> None:
+def _require_two(source: Cohort, target: Cohort) -> None:
     if source.name == target.name:
-        raise CohortError(
-            f"Source and target are both called {source.name!r}; a study needs two cohorts of different names."
+        raise CohortError(f"Source and target are both called {source.name!r}; a study needs two different cohorts.")
+    shared = {d for c in source.cases for d in c.source.checksums().values()} & {
+        d for c in target.cases for d in c.source.checksums().values()
+    }
+    if shared:
+        raise LeakageError(
+            f"{len(shared)} files of {source.name} are files of {target.name} too; a model would be tested on what it learned."
         )
-    for cohort in (source, target):
+
+
+def require_lesions(*cohorts: Cohort) -> None:
+    """Refuse cohorts that cannot be scored.
+
+    Raises:
+        CohortError: A case has no lesion mask.
+    """
+    for cohort in cohorts:
         missing = [case.case_id for case in cohort.cases if not case.source.has_lesion]
         if missing:
             raise CohortError(
-                f"{cohort.name}: no lesion mask for {', '.join(missing[:5])}; a study can only score annotated cases."
+                f"{cohort.name}: no lesion mask for {', '.join(missing[:5])}; only annotated cases can be scored.",
+                code="E_NO_LESION",
             )
