@@ -1,5 +1,323 @@
-"""The command line: each command calls one function."""
+"""The command line: each command reads its words, calls one function and shows what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from lungshift.errors import LungshiftError
+
+if TYPE_CHECKING:
+    from lungshift.ct.case import Cohort
+    from lungshift.transfer.protocol import Protocol
+
+app = typer.Typer(
+    name="lungshift",
+    help="Does this lesion model work on our chest CT, and what does it cost to repair it? Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; another than asked for is never taken.")]
+Seed = Annotated[int | None, typer.Option(help="Draws split, weights and batches; the protocol's seeds if not given.")]
+Output = Annotated[Path, typer.Option(help="Where everything is written.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run of lungshift left there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the input and say what would be done; write nothing.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setting of the protocol: network.width=16")]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="A shipped protocol (demo, quick, paper, …) or a TOML file.")
+]
+CohortPath = Annotated[Path, typer.Argument(help="A cohort: a folder of a known layout, or a manifest.")]
+
+
+@app.command()
+def demo(output: Output = Path("runs/demo"), device: Device = "auto", overwrite: Overwrite = False) -> None:
+    """The main job on two synthetic hospitals: train at one, test at the other, repair, test again."""
+    from lungshift.transfer.demo import demo_cohorts
+
+    _transfer(_protocol("demo", None, None), *demo_cohorts(), output, device, overwrite, None)
+
+
+@app.command()
+def transfer(
+    protocol: Annotated[str, typer.Argument(help="A shipped protocol (quick, paper, …) or a TOML file.")],
+    source: Annotated[Path, typer.Option(help="Cohort on which the model is trained.")],
+    target: Annotated[Path, typer.Option(help="Cohort on which it is to work.")],
+    output: Output = Path("runs/transfer"),
+    changes: Changes = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where prepared pictures are kept between runs; in --output if not given.")
+    ] = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train on one cohort, test on another, repair with a little of it, test again on the same held-out slices."""
+    chosen = _protocol(protocol, changes, seed)
+    cohorts = _cohort(source), _cohort(target)
+    if dry_run:
+        _say_cohorts(*cohorts)
+        _say(json.dumps(chosen.as_dict(), indent=2))
+        return
+    _transfer(chosen, *cohorts, output, device, overwrite, cache)
+
+
+@app.command()
+def prepare(
+    cohort: CohortPath,
+    output: Output = Path("runs/prepared"),
+    size: Annotated[int, typer.Option(help="Rows and columns of the pictures.")] = 320,
+    interpolation: Annotated[str, typer.Option(help="nearest or linear.")] = "linear",
+    dry_run: DryRun = False,
+) -> None:
+    """Bring a cohort to pictures on disk, once; later runs with --cache open them at once."""
+    from lungshift.prepare.prepared import prepare_cohort, require_interpolation
+    from lungshift.progress import bars
+
+    found = _cohort(cohort)
+    if dry_run:
+        _say_cohorts(found)
+        return
+    with bars() as watcher:
+        watcher.stage(f"Preparing {found.name}")
+        prepared = prepare_cohort(
+            found, output, size=size, interpolation=require_interpolation(interpolation), progress=watcher.slices
+        )
+    table = prepared.table
+    _say(
+        f"{prepared.name}: {len(prepared.cases)} cases, {len(table)} slices, {(table['lung'] > 0).sum()} with lung, "
+        f"{(table['lesion'] > 0).sum()} with lesion\nin {prepared.folder}"
+    )
+
+
+@app.command()
+def train(
+    cohort: CohortPath,
+    protocol: ProtocolName = "quick",
+    output: Output = Path("runs/train"),
+    changes: Changes = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a network on one cohort and score the patients that were held back."""
+    _train(_protocol(protocol, changes, seed), cohort, output, device, overwrite, dry_run)
+
+
+@app.command("fine-tune")
+def fine_tune(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint to start from.")],
+    cohort: CohortPath,
+    protocol: ProtocolName = "quick",
+    output: Output = Path("runs/fine-tune"),
+    budget: Annotated[
+        int | None, typer.Option(help="Patients to train on; all that are not held back if not given.")
+    ] = None,
+    changes: Changes = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Go on training a checkpoint on another cohort and score the patients that were held back."""
+    _train(_protocol(protocol, changes, seed), cohort, output, device, overwrite, dry_run, checkpoint, budget)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
+    cohort: CohortPath,
+    output: Output = Path("runs/evaluate"),
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Also score patients that the checkpoint was trained on.")
+    ] = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Score a checkpoint on every annotated case of a cohort, under every convention."""
+    from lungshift.files import run_folder
+    from lungshift.learn.checkpoint import load_checkpoint
+    from lungshift.progress import bars
+    from lungshift.show.scores import write_scores
+    from lungshift.transfer.single import evaluate_cohort
+
+    model, found = load_checkpoint(checkpoint), _cohort(cohort)
+    if dry_run:
+        _say_cohorts(found)
+        return
+    identity = {"evaluate": model.fingerprint, "cohort": found.name, "allow_leak": allow_leak}
+    with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
+        scores = evaluate_cohort(
+            model, found, folder / "prepared", allow_leak=allow_leak, device=device, watcher=watcher
+        )
+        text = write_scores(scores, model, found.name, folder)
+    _say(text)
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
+    scan: Annotated[Path, typer.Argument(help="A NIfTI file, or a folder with one DICOM series.")],
+    output: Annotated[Path, typer.Option(help="The mask to write, .nii.gz, on the scan's own grid.")] = Path(
+        "lesion.nii.gz"
+    ),
+    lung: Annotated[
+        Path | None, typer.Option(help="Lung mask as NIfTI; one is made by threshold if not given.")
+    ] = None,
+    series: Annotated[str | None, typer.Option(help="UID of the DICOM series, where a folder holds several.")] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Segment one scan; the mask lies on the scan's own grid."""
+    from lungshift.files import require_free
+    from lungshift.io.scan import read_scan
+    from lungshift.io.writing import write_mask
+    from lungshift.learn.checkpoint import load_checkpoint
+    from lungshift.learn.prediction import Predictor
+    from lungshift.learn.prediction import predict as predict_case
+    from lungshift.prepare.lungmask import with_lungs
+
+    require_free(output, overwrite=overwrite)
+    model, case = load_checkpoint(checkpoint), read_scan(scan, lung=lung, series_uid=series)
+    if dry_run:
+        _say(
+            f"{scan}: {case.volume.geometry.shape} (slices, rows, columns), {case.volume.geometry.spacing_mm} mm. Nothing was written."
+        )
+        return
+    case = with_lungs(case)
+    mask = predict_case(Predictor.of(model, device), case)
+    write_mask(mask, output, like=scan if scan.is_file() else None)
+    share = 100 * mask.volume_ml / case.lung.volume_ml if case.lung and case.lung.volume_ml else float("nan")
+    _say(
+        f"{output}: {mask.volume_ml:.1f} ml of lesion, {share:.1f} % of the lung (lung mask: {case.lung_source}). Research use only."
+    )
+
+
+@app.command()
+def download(
+    cohort: Annotated[str, typer.Argument(help="medseg9 or coronacases10.")],
+    output: Output = Path("data"),
+    dry_run: DryRun = False,
+) -> None:
+    """Fetch a published cohort by its DOI, checked against its checksums."""
+    from lungshift.io.download import download as fetch
+    from lungshift.io.download import source_of
+
+    if dry_run:
+        _say(str(source_of(cohort)))
+        return
+    _say(f"{cohort} is in {fetch(cohort, output / cohort)}")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; every expected error is one message and an exit code, never a traceback."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        sys.exit(app(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LungshiftError as error:
+        _fail(f"{error.code}: {error}", error.exit_code)
+    except MemoryError:
+        _fail(
+            "E_MEMORY: there is not enough memory. Use smaller pictures, a narrower network or a smaller micro_batch.",
+            6,
+        )
+    except (click.Abort, KeyboardInterrupt):
+        _fail("Stopped. The same command takes the run up again from its last epoch.", 130)
+
+
+def _transfer(
+    protocol: Protocol, source: Cohort, target: Cohort, output: Path, device: str, overwrite: bool, cache: Path | None
+) -> None:
+    from lungshift.files import run_folder
+    from lungshift.progress import bars
+    from lungshift.show.report import write_report
+    from lungshift.show.terminal import summary
+    from lungshift.transfer.study import run
+
+    identity = {"protocol": protocol.as_dict(), "source": _identity(source), "target": _identity(target)}
+    with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
+        outcome = run(protocol, source, target, folder, device=device, cache=cache, watcher=watcher)
+        watcher.stage("Writing the report")
+        write_report(outcome, folder)
+    _say(summary(outcome, output))
+
+
+def _train(
+    protocol: Protocol,
+    cohort: Path,
+    output: Path,
+    device: str,
+    overwrite: bool,
+    dry_run: bool,
+    checkpoint: Path | None = None,
+    budget: int | None = None,
+) -> None:
+    from lungshift.files import run_folder
+    from lungshift.learn.checkpoint import load_checkpoint
+    from lungshift.progress import bars
+    from lungshift.show.scores import write_scores
+    from lungshift.transfer.single import train_cohort
+
+    start, found = load_checkpoint(checkpoint) if checkpoint else None, _cohort(cohort)
+    if dry_run:
+        _say_cohorts(found)
+        return
+    identity = {
+        "protocol": protocol.as_dict(),
+        "cohort": _identity(found),
+        "start": start and start.fingerprint,
+        "budget": budget,
+    }
+    with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
+        trained = train_cohort(protocol, found, folder, start=start, budget=budget, device=device, watcher=watcher)
+        text = write_scores(trained.scores, trained.checkpoint, found.name, folder, trained.split)
+    _say(f"{text}\nCheckpoint {trained.folder}")
+
+
+def _protocol(name: str, changes: list[str] | None, seed: int | None) -> Protocol:
+    from lungshift.transfer.protocol import read_protocol
+
+    return read_protocol(name, (*(changes or ()), *([f"seeds=[{seed}]"] if seed is not None else [])))
+
+
+def _cohort(path: Path) -> Cohort:
+    from lungshift.io.cohort import read_cohort
+
+    return read_cohort(path)
+
+
+def _identity(cohort: Cohort) -> dict[str, Any]:
+    return {"name": cohort.name, "files": {case.case_id: case.source.checksums() for case in cohort.cases}}
+
+
+def _say_cohorts(*cohorts: Cohort) -> None:
+    for cohort in cohorts:
+        slices = sum(case.source.geometry.shape[0] for case in cohort.cases)
+        _say(
+            f"{cohort.name}: {len(cohort.cases)} cases of {len(cohort.patients)} patients, {slices} slices. Nothing was written."
+        )
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(message, err=True)
+    sys.exit(code)

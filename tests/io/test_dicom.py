@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import struct
+import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -155,6 +156,22 @@ def test_the_bright_voxel_stays_where_it_is_in_the_patient(tmp_path, orientation
     assert np.array_equal(streamed, volume.hu)
 
 
+def test_all_24_ways_to_lie_in_the_scanner_keep_the_bright_voxel_in_place(tmp_path):
+    axes = [tuple(sign * x for x in axis) for axis in ((1, 0, 0), (0, 1, 0), (0, 0, 1)) for sign in (1, -1)]
+    ways = [(*row, *column) for row in axes for column in axes if not np.dot(row, column)]
+    for n, orientation in enumerate(ways):
+        volume = read_series(write_series(tmp_path / str(n), orientation=orientation))
+        assert found_mm(volume) == pytest.approx(bright_mm(orientation), abs=1e-4)
+    assert n == 23
+
+
+def test_a_drift_within_the_rounding_of_positions_is_no_tilt(tmp_path):
+    def drift(ds, k):
+        ds.ImagePositionPatient = [ORIGIN[0] + (0.1 if k == SLICES - 1 else 0), ORIGIN[1], ORIGIN[2] + k * STEP_MM]
+
+    assert np.array_equal(read_series(write_series(tmp_path / "s", change=drift)).hu, world_hu())
+
+
 def test_order_is_by_position_not_by_name_or_instance_number(tmp_path):
     folder = write_series(tmp_path / "scan")
     names = sorted(folder.iterdir())
@@ -286,6 +303,7 @@ def test_f50_what_is_no_ct_slice_is_passed_over_with_a_reason(plain, caplog):
     (plain / "notes.txt").write_text("hello, this is no DICOM file at all")
     assert np.array_equal(read_series(plain).hu, world_hu())
     assert "scout.dcm: a localizer" in caplog.text
+    assert "dose.dcm, report.dcm: of another series" in caplog.text
     assert "odd.dcm: another orientation" in caplog.text
     assert "notes.txt: not a DICOM file" in caplog.text
     assert {info.uid for info in list_series(plain)} == {SERIES, "1.2.98", "1.2.99"}
@@ -584,6 +602,12 @@ def test_f58_a_worker_that_dies_hangs_or_babbles_is_one_typed_error(tmp_path, mo
     assert isinstance(error, FileFormatError)
     assert error.code == "E_DECODE"
     assert words in str(error)
+
+
+def test_f58_the_worker_cannot_take_all_memory():
+    program = "from lungshift.io import dicom_decode as d; d._limit_resources(); bytearray(8 << 30)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "MemoryError" in done.stderr
 
 
 def test_a_file_cut_off_in_its_pixels_is_named(plain):

@@ -305,9 +305,7 @@ def test_f28_an_8_bit_scan_is_read_where_the_reader_asks_for_no_hu(put: Callable
 
 
 @pytest.mark.parametrize("padding", [-3024, -2000])
-def test_f30_padding_is_kept_and_told(
-    put: Callable[..., Path], caplog: pytest.LogCaptureFixture, padding: int
-) -> None:
+def test_f30_padding_is_kept_and_told(put: Callable[..., Path], caplog: pytest.LogCaptureFixture, padding: int) -> None:
     caplog.set_level(logging.INFO)
     values = SCAN.copy()
     values[0] = padding
@@ -421,9 +419,7 @@ def test_f40_values_that_were_not_declared_are_named_and_counted(
 def test_f40_declared_labels_are_chosen_whatever_the_stored_type(put: Callable[..., Path], dtype: type) -> None:
     values = RNG.integers(0, 4, SHAPE).astype(dtype)
     geometry = read_volume(put(raw_bytes())).geometry
-    mask = read_mask(
-        mask_file(put, values), geometry, labels=frozenset({1, 3}), declared=frozenset({1, 2, 3})
-    )
+    mask = read_mask(mask_file(put, values), geometry, labels=frozenset({1, 3}), declared=frozenset({1, 2, 3}))
     assert np.array_equal(mask.voxels, np.isin(values, [1, 3]).T)
 
 
@@ -471,7 +467,12 @@ def test_how_strictly_files_are_taken_in_holds_for_masks_too(put: Callable[..., 
 def test_an_oblique_scan_is_refused_unless_resampled(put: Callable[..., Path]) -> None:
     turn = np.radians(10)
     affine = np.array(
-        [[-0.7 * np.cos(turn), 0.7 * np.sin(turn), 0, 3], [-0.7 * np.sin(turn), -0.7 * np.cos(turn), 0, 4], [0, 0, 5, 0], [0, 0, 0, 1]]
+        [
+            [-0.7 * np.cos(turn), 0.7 * np.sin(turn), 0, 3],
+            [-0.7 * np.sin(turn), -0.7 * np.cos(turn), 0, 4],
+            [0, 0, 5, 0],
+            [0, 0, 0, 1],
+        ]
     )
     path = put(raw_bytes(nifti(affine=affine)))
     assert reason(path) == "E_OBLIQUE"

@@ -116,7 +116,7 @@ def test_a_flip_turns_the_voxels_and_the_header_does_not_say_so(flip: str) -> No
 @settings(max_examples=8, deadline=None)
 @given(offset=st.integers(-200, 200), noise=st.sampled_from([0.0, 30.0]))
 def test_an_offset_shifts_every_voxel_by_exactly_that(offset: int, noise: float) -> None:
-    site = replace(CLEAN, noise_hu=noise, slice_mm=20, size=40, pixel_mm=9)
+    site = replace(CLEAN, noise_hu=noise, slice_mm=15, size=48, pixel_mm=7.2)
     plain, shifted = (made(s).volume.hu.astype(int) for s in (site, replace(site, hu_offset=offset)))
     np.testing.assert_array_equal(shifted - plain, offset)
 

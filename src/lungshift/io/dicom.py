@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
@@ -102,11 +102,7 @@ class DicomSource:
     @cached_property
     def stack(self) -> Stack:
         """The ordered slices, known from the headers."""
-        choices = self.choices
-        if self.series_uid is not None:
-            choices = Choices(
-                self.series_uid, choices.oblique, choices.uneven, choices.allow_derived, choices.min_slices
-            )
+        choices = self.choices if self.series_uid is None else replace(self.choices, series_uid=self.series_uid)
         stack = find_stack(scan_folder(Path(self.folder)), choices)
         for note in stack.notes:
             _LOG.warning("%s: %s", Path(self.folder).name, note)

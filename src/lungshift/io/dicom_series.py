@@ -167,12 +167,14 @@ def find_stack(inventory: Inventory, choices: Choices) -> Stack:
     chosen = _choose(inventory, choices)
     frames, problems = _usable(inventory.series[chosen], choices)
     notes = _words_of(inventory.passed_over) + _words_of(_by_reason(problems))
+    others = [frame for uid, others in inventory.series.items() if uid != chosen for frame in others]
+    notes += (f"{_names(others)}: of another series",) if others else ()
     fatal = [(frame, problem) for frame, problem in problems if not problem.skip]
     if fatal or not frames:
         raise _refusal(inventory, fatal or problems)
-    frames, others = _one_plane(inventory, frames, choices)
-    if others:
-        notes += (f"{_names(others)}: another orientation, size or frame of reference than the other slices",)
+    frames, odd = _one_plane(inventory, frames, choices)
+    if odd:
+        notes += (f"{_names(odd)}: another orientation, size or frame of reference than the other slices",)
     if any(frame.lossy for frame in frames):
         notes += ("the series was compressed with loss; its HU are not exact",)
     return _stack(inventory.folder, frames, choices, notes)
@@ -387,6 +389,7 @@ def _stack(folder: Path, frames: list[Frame], choices: Choices, notes: tuple[str
     _require_enough(folder, ordered, int(new.sum()), choices, notes)
     _require_straight(folder, ordered, places, along)
     step, between = _spacing(folder, places[new], along[new], choices)
+    step = _without_rounding(step, normal, along[-1] - along[0])
     _require_no_tilt(folder, ordered[0], step, normal, choices)
     row_mm, column_mm = ordered[0].spacing_mm or (1.0, 1.0)
     affine = np.eye(4)
@@ -462,6 +465,13 @@ def _missing(places: np.ndarray, times: np.ndarray) -> str:
         for part in range(1, n)
     ]
     return "xyz"[axis] + " = " + _shorten([f"{mm:.5g}" for mm in lost], most=8) + " mm"
+
+
+def _without_rounding(step: np.ndarray, normal: np.ndarray, length_mm: float) -> np.ndarray:
+    """A step that leaves the normal by no more than positions are rounded to is meant to follow it."""
+    along = (step @ normal) * normal
+    off_mm = np.linalg.norm(step - along) / np.linalg.norm(along) * length_mm
+    return along if off_mm <= _ROUNDED_MM else step
 
 
 def _require_no_tilt(folder: Path, frame: Frame, step: np.ndarray, normal: np.ndarray, choices: Choices) -> None:

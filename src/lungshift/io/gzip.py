@@ -1,22 +1,23 @@
 """The bytes of one ``.nii`` or ``.nii.gz`` file, read once from front to back and checked to the last.
 
-Inflation is isal's (`python-isal <https://pypi.org/project/isal/>`_), which checks CRC and length of every gzip member.
+Inflation is isal's (``isal.igzip_lib`` of python-isal), which checks CRC and length of every gzip member.
 Neither nibabel nor SimpleITK notices a flipped bit, so no voxel is read in any other way.
 """
 
 from __future__ import annotations
 
 import logging
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import BinaryIO
 
-from isal import igzip, isal_zlib
+from isal import igzip_lib
 
 from lungshift.errors import FileFormatError
 
 _LOG = logging.getLogger("lungshift")
-_ISAL_ERRORS: tuple[Any, ...] = (EOFError, igzip.BadGzipFile, isal_zlib.error)
+_PIECE = 1 << 16
 _MAGIC = b"\x1f\x8b"
 _BEYOND = 1 << 20
 """How far past the declared end a stream is inflated to find out what is there."""
@@ -45,9 +46,10 @@ class ByteStream:
     def __init__(self, path: Path, *, strict: bool = False) -> None:
         self.path = path
         self._strict = strict
-        self._compressed = path.name.endswith(".gz")
-        _require_named_right(path, self._compressed)
-        self._stream: Any = igzip.open(path, "rb") if self._compressed else path.open("rb")
+        compressed = path.name.endswith(".gz")
+        _require_named_right(path, compressed)
+        self._file = path.open("rb", buffering=0)
+        self._members = _Members(path, self._file) if compressed else None
 
     def __enter__(self) -> ByteStream:
         return self
@@ -55,7 +57,7 @@ class ByteStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        self._file.close()
 
     def take(self, count: int) -> bytes:
         """The next ``count`` bytes, no more and no fewer."""
@@ -68,16 +70,10 @@ class ByteStream:
         return data
 
     def take_up_to(self, count: int) -> bytes:
-        """The next ``count`` bytes, or what there is.
-
-        Never reads ahead, so that what follows the last voxel is met in ``finish`` and not before.
-        """
-        try:
-            data = self._stream.read1(count)
-            while len(data) < count and (more := self._stream.read1(count - len(data))):
-                data += more
-        except _ISAL_ERRORS as error:
-            raise _format_error(self.path, error) from error
+        """The next ``count`` bytes, or what there is."""
+        data = self._next(count)
+        while len(data) < count and (more := self._next(count - len(data))):
+            data += more
         return data
 
     def finish(self) -> None:
@@ -85,18 +81,66 @@ class ByteStream:
 
         Bytes after the end of the gzip stream are ignored with a warning, or refused if ``strict``.
         """
-        try:
-            rest = self.take_up_to(_BEYOND)
-        except FileFormatError as error:
-            if error.code != "E_TRAILING" or self._strict:
-                raise
-            _LOG.warning("%s has bytes after the end of its gzip stream; they were ignored.", self.path)
-            return
-        if rest:
+        if self.take_up_to(_BEYOND):
             raise FileFormatError(
                 f"{self.path} holds more bytes than its header declares: header and voxels do not belong together.",
                 code="E_SIZE",
             )
+        if self._members and self._members.trailing:
+            words = f"{self.path} has bytes that are not gzip data after the end of its gzip stream"
+            if self._strict:
+                raise FileFormatError(f"{words}. Copy or download it again.", code="E_TRAILING")
+            _LOG.warning("%s; they were ignored.", words)
+
+    def _next(self, count: int) -> bytes:
+        return self._members.read(count) if self._members else self._file.read(count)
+
+
+class _Members:
+    """The inflated bytes of the gzip members of a file, one after another as the standard allows (RFC 1952)."""
+
+    def __init__(self, path: Path, file: BinaryIO | FileIO) -> None:
+        self._path, self._file = path, file
+        self._input = b""
+        self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        self.trailing = False
+
+    def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes; none only at the end."""
+        while not self._member.eof or self._next_member():
+            if self._member.needs_input and not self._input:
+                self._input = self._file.read(_PIECE) or b""
+                self._require_input()
+            if data := self._inflate(count):
+                return data
+        return b""
+
+    def _inflate(self, count: int) -> bytes:
+        given, self._input = self._input, b""
+        try:
+            data: bytes = self._member.decompress(given, count)
+        except igzip_lib.IsalError as error:
+            raise FileFormatError(
+                f"{self._path} is damaged: {error}. At least one bit has changed; copy or download it again.",
+                code="E_CRC",
+            ) from error
+        return data
+
+    def _require_input(self) -> None:
+        if not self._input:
+            raise FileFormatError(
+                f"{self._path} ends in the middle of its gzip stream: it is truncated. Copy or download it again.",
+                code="E_TRUNCATED",
+            )
+
+    def _next_member(self) -> bool:
+        """Whether another member follows; zeros may pad the file, anything else is noted as ``trailing``."""
+        rest = (self._member.unused_data or self._file.read(_PIECE) or b"").lstrip(b"\0")
+        if rest.startswith(_MAGIC):
+            self._input, self._member = rest, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+            return True
+        self.trailing |= bool(rest)
+        return False
 
 
 def require_room(path: Path, needed: int) -> None:
@@ -147,15 +191,3 @@ def _require_named_right(path: Path, compressed: bool) -> None:
             f"{path} is {describe_bytes(start)}, but its name promises {expected}. Rename it, or download it again.",
             code="E_NOT_NIFTI",
         )
-
-
-def _format_error(path: Path, error: Exception) -> FileFormatError:
-    """What isal raised, as one error with the reason."""
-    again = "Copy or download it again."
-    if isinstance(error, EOFError):
-        message, code = f"{path} ends in the middle of its gzip stream: it is truncated. {again}", "E_TRUNCATED"
-    elif str(error).startswith("Not a gzipped file"):
-        message, code = f"{path} has bytes that are not gzip data after its gzip stream.", "E_TRAILING"
-    else:
-        message, code = f"{path} is damaged: {error}. At least one bit has changed. {again}", "E_CRC"
-    return FileFormatError(message, code=code)

@@ -8,10 +8,13 @@ in a threshold that could know it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
+from lungshift.ct.case import Case
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import GeometryError, IntensityError
@@ -209,3 +212,15 @@ def _without_small_holes(shape: np.ndarray, most: float) -> np.ndarray:
     fill = sizes <= most
     fill[labels[0, 0]] = False
     return np.asarray(shape | fill[labels][1:-1, 1:-1])
+
+
+def with_lungs(case: Case) -> Case:
+    """The case as it is, or with a lung mask by threshold where it has none; recorded as such.
+
+    Raises:
+        GeometryError: Nothing of the size of lungs was found.
+        IntensityError: These are not HU.
+    """
+    if case.lung is not None:
+        return case
+    return replace(case, lung=threshold_lungs(case.volume), lung_source="threshold")

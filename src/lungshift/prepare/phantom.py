@@ -23,10 +23,11 @@ from lungshift.prepare.phantom_anatomy import (
     BLOOD_HU,
     Anatomy,
     Plane,
-    Tubes,
+    Trees,
     body_distance,
     draw_anatomy,
     draw_body,
+    draw_trees,
     draw_tubes,
     inside,
     lung_depth,
@@ -52,7 +53,7 @@ _LUMEN_HU = -1000.0
 _SUB_MM = 3.0
 _DAY_ZERO = date(2020, 3, 1)
 _DAYS_BETWEEN = 7
-_ANATOMY, _LESIONS, _NOISE, _READERS, _ERRORS = range(5)
+_ANATOMY, _LESIONS, _NOISE, _READERS, _ERRORS, _TREES = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,6 +246,11 @@ def _anatomy(seed: int, patient: int) -> Anatomy:
     return draw_anatomy(np.random.default_rng([seed, patient, _ANATOMY]))
 
 
+@lru_cache(maxsize=32)
+def _trees(seed: int, patient: int) -> Trees:
+    return draw_trees(np.random.default_rng([seed, patient, _TREES]), _anatomy(seed, patient))
+
+
 def _course(recipe: Recipe) -> tuple[tuple[Lesion, ...], tuple[LesionEvent, ...]]:
     """The lesions at the recipe's visit, and everything that happened on the way."""
     anatomy = _anatomy(recipe.seed, recipe.patient)
@@ -277,17 +283,17 @@ def _slices(recipe: Recipe, geometry: Geometry) -> Iterator[tuple[np.ndarray, np
     lesions, _ = _course(recipe)
     plane = Plane.centred(site.size, site.pixel_mm)
     parts = int(np.ceil(site.slice_mm / _SUB_MM))
-    walls = anatomy.airways.thicker(1.5), anatomy.bronchi.thicker(1.0)
+    trees = _trees(recipe.seed, recipe.patient)
     for index in range(geometry.shape[0]):
         middle = geometry.affine[2, 3] + index * site.slice_mm
         heights = middle + ((np.arange(parts) + 0.5) / parts - 0.5) * site.slice_mm
-        thin = [_draw(anatomy, walls, lesions, plane, float(z)) for z in heights]
+        thin = [_draw(anatomy, trees, lesions, plane, float(z)) for z in heights]
         hu, lung, lesion = (np.mean(np.stack(images), axis=0) for images in zip(*thin, strict=True))
         yield np.asarray(hu), np.asarray(lung), np.asarray(lesion)
 
 
 def _draw(
-    anatomy: Anatomy, walls: tuple[Tubes, Tubes], lesions: tuple[Lesion, ...], plane: Plane, z: float
+    anatomy: Anatomy, trees: Trees, lesions: tuple[Lesion, ...], plane: Plane, z: float
 ) -> tuple[Float32[np.ndarray, "row column"], Float32[np.ndarray, "row column"], Float32[np.ndarray, "row column"]]:
     """The chest in an infinitely thin slice at height ``z``: HU, share of lung, share of lesion."""
     hu = draw_body(anatomy, plane, z)
@@ -296,13 +302,13 @@ def _draw(
     if lung.any():
         tissue = lung_field(anatomy, plane, z)
         paint_lesions(tissue, lesion, lesions, anatomy, plane, z)
-        tissue += draw_tubes(walls[1], plane, z) * np.maximum(_WALL_HU - 300 - tissue, 0)
-        tissue += draw_tubes(anatomy.bronchi, plane, z) * (_LUMEN_HU + 30 - tissue)
-        tissue += draw_tubes(anatomy.vessels, plane, z) * np.maximum(BLOOD_HU - tissue, 0)
+        tissue += draw_tubes(trees.bronchus_walls, plane, z) * np.maximum(_WALL_HU - 300 - tissue, 0)
+        tissue += draw_tubes(trees.bronchi, plane, z) * (_LUMEN_HU + 30 - tissue)
+        tissue += draw_tubes(trees.vessels, plane, z) * np.maximum(BLOOD_HU - tissue, 0)
         hu += lung * (tissue - hu)
-    airway = draw_tubes(walls[0], plane, z)
+    airway = draw_tubes(trees.airway_walls, plane, z)
     hu += airway * (_WALL_HU + 150 - hu)
-    hu += draw_tubes(anatomy.airways, plane, z) * (_LUMEN_HU - hu)
+    hu += draw_tubes(trees.airways, plane, z) * (_LUMEN_HU - hu)
     return hu, lung * (1 - airway), lesion * lung
 
 

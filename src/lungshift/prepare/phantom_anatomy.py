@@ -11,6 +11,7 @@ liver 55, bone 300 to 700, air -1000 (Kalender, Computed Tomography, 3rd edition
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,14 +112,30 @@ class Anatomy:
     stomach_gas: float
     table_gap: float
     waves: Float[np.ndarray, "wave 4"]
-    vessels: Tubes
-    airways: Tubes
-    bronchi: Tubes
 
     @property
     def z_range_mm(self) -> tuple[float, float]:
         """From below the lungs to above them: what a chest CT covers."""
         return -22.0, self.height + 14.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """What branches in one patient's chest.
+
+    Attributes:
+        vessels: In both lungs, from the hila.
+        airways: Trachea and main bronchi.
+        airway_walls: The same with their walls.
+        bronchi: In both lungs, from the hila.
+        bronchus_walls: The same with their walls.
+    """
+
+    vessels: Tubes
+    airways: Tubes
+    airway_walls: Tubes
+    bronchi: Tubes
+    bronchus_walls: Tubes
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
@@ -135,7 +152,6 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         rng.uniform(48, 57),
     )
     right_dome = rng.uniform(66, 82)
-    vessels, airways, bronchi = _draw_trees(rng, height, middle_y)
     return Anatomy(
         half_width=half_width,
         half_depth=half_depth,
@@ -151,13 +167,25 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         lung_hu=rng.uniform(-880, -845),
         gravity_hu=rng.uniform(35, 65),
         rib_drop=rng.uniform(70, 100),
-        stomach_gas=rng.choice((0.0, rng.uniform(14, 24))),
+        stomach_gas=float(rng.choice((0.0, rng.uniform(14, 24)))),
         table_gap=rng.uniform(3, 9),
         waves=_draw_waves(rng, 4, 40, 120),
-        vessels=vessels,
-        airways=airways,
-        bronchi=bronchi,
     )
+
+
+def draw_trees(rng: np.random.Generator, anatomy: Anatomy) -> Trees:
+    """Random vessels and airways for a chest."""
+    height, middle_y = anatomy.height, anatomy.middle_y
+    hilum = np.array([[-36, middle_y + 6, 0.53 * height], [38, middle_y + 6, 0.55 * height]])
+    carina = np.array([[2.0, middle_y + 6, 0.63 * height]])
+    top = np.array([[0.0, middle_y - 2, 1.15 * height]])
+    airways = Tubes.joined(
+        Tubes.along(top, carina, np.array([rng.uniform(7.5, 9.0)])),
+        Tubes.along(np.repeat(carina, 2, axis=0), hilum, np.array([6.5, 5.8])),
+    )
+    vessels = Tubes.joined(*(_tree(rng, root, side, 12, 6, 4.4) for root, side in zip(hilum, (-1, 1), strict=True)))
+    bronchi = Tubes.joined(*(_tree(rng, root, side, 4, 4, 3.2) for root, side in zip(hilum, (-1, 1), strict=True)))
+    return Trees(vessels, airways, airways.thicker(1.5), bronchi, bronchi.thicker(1.0))
 
 
 def lung_depth(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, z: float | np.ndarray) -> np.ndarray:
@@ -169,7 +197,7 @@ def lung_depth(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, z: float | np.nda
 
 def cavity_distance(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, z: float | np.ndarray) -> np.ndarray:
     """Distance in mm from the inner surface of the rib cage, negative inside."""
-    level = np.clip(z / anatomy.height, 0, 1)
+    level = np.clip(np.float32(1 / anatomy.height) * np.asarray(z, np.float32), 0, 1)
     narrow = np.maximum((1 - level**3) ** 0.55, 0.25)
     return _oval(
         x, y - anatomy.middle_y - 8 * level**2, anatomy.cavity_width * narrow, anatomy.cavity_depth * narrow**0.8
@@ -221,10 +249,10 @@ def draw_tubes(tubes: Tubes, plane: Plane, z: float) -> Float32[np.ndarray, "row
 def wave_field(waves: np.ndarray, plane: Plane, z: float) -> Float32[np.ndarray, "row column"]:
     """Sum of plane waves (wave vectors in 1/mm, phase) at height ``z``: a smooth field of about unit spread."""
     field = np.zeros((plane.y.shape[0], plane.x.shape[1]), np.float32)
-    for kx, ky, kz, phase in waves:
-        along, across = (kx * plane.x).astype(np.float32), (ky * plane.y + kz * z + phase).astype(np.float32)
+    for kx, ky, kz, phase in waves.tolist():
+        along, across = kx * plane.x, ky * plane.y + (kz * z + phase)
         field += np.sin(along) * np.cos(across) + np.cos(along) * np.sin(across)
-    return field * np.float32(np.sqrt(2 / max(1, len(waves))))
+    return field * np.float32(math.sqrt(2 / max(1, len(waves))))
 
 
 def inside(distance: np.ndarray, plane: Plane) -> Float32[np.ndarray, "row column"]:
@@ -250,14 +278,14 @@ def _under_fat(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _oval(x, y, anatomy.half_width - anatomy.fat, anatomy.half_depth - 0.7 * anatomy.fat)
 
 
-def _ellipse(x: np.ndarray, y: np.ndarray, a: float | np.ndarray, b: float | np.ndarray) -> np.ndarray:
-    return np.asarray((np.sqrt((x / a) ** 2 + (y / b) ** 2) - 1) * np.minimum(a, b))
+def _ellipse(x: np.ndarray, y: np.ndarray, a: float, b: float) -> np.ndarray:
+    return np.asarray((np.sqrt((x / a) ** 2 + (y / b) ** 2) - 1) * min(a, b))
 
 
 def _heart(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, z: float | np.ndarray) -> np.ndarray:
     """An egg whose tip points to the patient's left front."""
     at_x, at_y, at_z, long, short, tall = anatomy.heart
-    cos, sin = np.cos(anatomy.heart_turn), np.sin(anatomy.heart_turn)
+    cos, sin = math.cos(anatomy.heart_turn), math.sin(anatomy.heart_turn)
     along, across = (x - at_x) * cos - (y - at_y) * sin, (x - at_x) * sin + (y - at_y) * cos
     form = np.sqrt((along / long) ** 2 + (across / short) ** 2 + ((z - at_z) / tall) ** 2)
     return np.asarray((form - 1) * short)
@@ -276,7 +304,7 @@ def _beside_mediastinum(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, z: float
     a = anatomy
     column = _ellipse(x - 2, y - a.middle_y + 2, a.mediastinum, a.cavity_depth + 8)
     spine = np.sqrt(x * x + (y - _spine_y(a) - 4) ** 2) - 25
-    arch = np.where(np.asarray(z) < 0.78 * a.height, _aorta(a, x, y) - 2, 99)
+    arch = np.where(np.asarray(z) < 0.78 * a.height, _aorta(a, x, y) - 2, np.float32(99))
     return np.minimum(np.minimum(column, spine), np.minimum(_heart(a, x, y, z) - 3, arch))
 
 
@@ -284,7 +312,7 @@ def _dome(anatomy: Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Height of the diaphragm in mm: two domes, the right one higher, falling towards the back and the sides."""
     a = anatomy
     front = a.middle_y - y
-    height = np.where(np.asarray(x) < 0, a.dome[0], a.dome[1])
+    height = np.where(np.asarray(x) < 0, np.float32(a.dome[0]), np.float32(a.dome[1]))
     across = (np.abs(x) - 0.5 * a.cavity_width) / (0.62 * a.cavity_width)
     return np.asarray(height * (1 - across**2 - ((front - 12) / (1.05 * a.cavity_depth)) ** 2) + 0.3 * front)
 
@@ -385,21 +413,6 @@ def _splat(share: np.ndarray, centre: np.ndarray, radius: np.ndarray, half: int,
     fits = ((rows >= 0) & (rows < share.shape[0]))[:, :, None] & ((columns >= 0) & (columns < share.shape[1]))[:, None]
     place = rows[:, :, None] * share.shape[1] + columns[:, None, :]
     np.maximum.at(share.reshape(-1), place[fits], part[fits].astype(np.float32))
-
-
-def _draw_trees(rng: np.random.Generator, height: float, middle_y: float) -> tuple[Tubes, Tubes, Tubes]:
-    """Vessels of both lungs, the trachea with the main bronchi, and the bronchi inside the lungs."""
-    hilum = np.array([[-36, middle_y + 6, 0.53 * height], [38, middle_y + 6, 0.55 * height]])
-    carina = np.array([[2.0, middle_y + 6, 0.63 * height]])
-    top = np.array([[0.0, middle_y - 2, 1.15 * height]])
-    radius = rng.uniform(7.5, 9.0)
-    airways = Tubes.joined(
-        Tubes.along(top, carina, np.array([radius])),
-        Tubes.along(np.repeat(carina, 2, axis=0), hilum, np.array([6.5, 5.8])),
-    )
-    vessels = Tubes.joined(*(_tree(rng, root, side, 12, 6, 4.4) for root, side in zip(hilum, (-1, 1), strict=True)))
-    bronchi = Tubes.joined(*(_tree(rng, root, side, 4, 4, 3.2) for root, side in zip(hilum, (-1, 1), strict=True)))
-    return vessels, airways, bronchi
 
 
 def _tree(rng: np.random.Generator, root: np.ndarray, side: int, roots: int, levels: int, radius: float) -> Tubes:

@@ -242,8 +242,9 @@ def _paint_effusion(
     depth = lesion.radii_mm[0] * (1 - z / (_EFFUSION_TOP * a.height))
     if depth <= 0:
         return
-    surface = a.middle_y + a.cavity_depth - 1.6 * depth - ((np.abs(plane.x) - 0.5 * a.cavity_width) / 14) ** 2 * -0.35
-    fluid = inside(np.where(plane.x * side > 0, surface - plane.y, 99.0), plane)
+    meniscus = 0.35 * ((np.abs(plane.x) - 0.5 * a.cavity_width) / 14) ** 2
+    surface = a.middle_y + a.cavity_depth - 1.6 * depth - meniscus
+    fluid = inside(np.where(plane.x * side > 0, surface - plane.y, np.float32(99)), plane)
     hu += fluid * (np.float32(lesion.hu) - hu)
     np.maximum(share, fluid, out=share)
 

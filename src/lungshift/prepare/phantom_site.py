@@ -62,10 +62,10 @@ class Site:
 
     def __post_init__(self) -> None:
         lengths = (self.sharpness_mm, self.edge, self.noise_hu, self.noise_texture_mm)
-        if min(lengths) < 0 or not 0.2 <= self.slice_mm <= 20 or not 0.3 <= self.pixel_mm <= 10 or self.size < 16:
+        if min(lengths) < 0 or not 0.2 <= self.slice_mm <= 15 or not 0.3 <= self.pixel_mm <= 8 or self.size < 16:
             raise ProtocolError(
-                f"No scanner is like {self}: sharpness, edge, noise and its texture are at least 0, slices 0.2 to 20 mm, "
-                "pixels 0.3 to 10 mm, and at least 16 of them."
+                f"No scanner is like {self}: sharpness, edge, noise and its texture are at least 0, slices 0.2 to 15 mm, "
+                "pixels 0.3 to 8 mm, and at least 16 of them."
             )
         if self.flip not in (None, *FLIP_AXIS) or self.annotation not in ("exact", "generous", "blocky"):
             raise ProtocolError(

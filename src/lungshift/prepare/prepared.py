@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int16
 
 from lungshift.ct.case import CaseRecord, CaseSlice, Cohort, LungSource
-from lungshift.errors import CohortError
+from lungshift.errors import CohortError, ProtocolError
 from lungshift.files import new_folder, write_json
 from lungshift.prepare.grid import AIR_HU, Interpolation, SliceGrid
 from lungshift.prepare.lungmask import threshold_lungs
@@ -147,6 +147,18 @@ def prepare_cohort(
             cases = _write_pictures(cohort, part, size, interpolation, progress)
             _write_description(part, cohort, key, size, interpolation, cases, checksums)
     return open_prepared(target)
+
+
+def require_interpolation(name: str) -> Interpolation:
+    """The interpolation of that name.
+
+    Raises:
+        ProtocolError: There is none.
+    """
+    for known in get_args(Interpolation):
+        if name == known:
+            return cast(Interpolation, known)
+    raise ProtocolError(f"Interpolation is nearest or linear; got {name!r}.")
 
 
 def open_prepared(folder: Path) -> PreparedCohort:

@@ -150,7 +150,7 @@ def _training(index: int, history: History) -> Drawing:
         axes[1].set(ylabel="validation score", ylim=(-0.02, 1.02))
     for axis in axes:
         axis.axvline(history.best_epoch, color=MUTED, linestyle=":", linewidth=1)
-    axes[0].legend(loc="upper right")
+    axes[0].legend(loc="upper right", frameon=True, edgecolor="none", framealpha=0.85)
     axes[-1].set_xlabel(f"epoch (dotted: epoch {history.best_epoch}, whose weights were kept)")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     caption = f"{history.name}: {len(history.epochs)} epochs, weights of epoch {history.best_epoch} kept."

@@ -27,7 +27,7 @@ def summary(outcome: Outcome, folder: Path | None = None) -> str:
     """
     table = build_table(outcome)
     blocks = [
-        f"{words.question(outcome)}\n({outcome.protocol.name}; {words.RESEARCH_ONLY.lower()})",
+        f"{textwrap.fill(words.question(outcome), _WIDTH)}\n({outcome.protocol.name}; {words.RESEARCH_ONLY.lower()})",
         textwrap.fill(words.answer(outcome, table), _WIDTH),
         _table(table),
         _notes(outcome),

@@ -68,7 +68,9 @@ def answer(outcome: Outcome, table: Sequence[Row]) -> str:
         parts.append(f"retrained on {tuned.budget}, it reaches {_score(tuned)}{where}{_gain(outcome, zero, tuned)}")
     if not parts:
         return f"Nothing was tested on {target}."
-    return f"By F1 averaged over slices with lesion (lesion_slices), {'; '.join(parts)}."
+    seeds = max(len(row.seeds) for row in (zero, tuned) if row)
+    over = f" and over {seeds} seeds" if seeds > 1 else ""
+    return f"By F1 averaged over slices with lesion (lesion_slices){over}, {'; '.join(parts)}."
 
 
 def comparison_notes(outcome: Outcome) -> list[str]:

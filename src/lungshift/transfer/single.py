@@ -29,9 +29,10 @@ from lungshift.transfer.study import (
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A checkpoint with what it was held back from: the counts of its test slices, and the split."""
+    """A checkpoint and its folder, with the counts of the slices that it was held back from, and the split."""
 
     checkpoint: Checkpoint
+    folder: Path
     scores: Scores
     split: SplitSummary
 
@@ -65,10 +66,11 @@ def train_cohort(
     side = prepare_side(study, "target" if start else "source", cohort, folder / "prepared")
     seed = protocol.seeds[0]
     split = split_of(protocol, side, seed, budget)
-    checkpoint = train(study, side, split, seed, start, f"{'fine_tuned' if start else 'source'}-seed{seed}")
+    name = f"{'fine_tuned' if start else 'source'}-seed{seed}"
+    checkpoint = train(study, side, split, seed, start, name)
     study.watcher.stage(f"Testing on {len(split.test)} held-out slices")
     scores = score_rows(Predictor.of(checkpoint, device), side, split.test, study.watcher)
-    return Trained(checkpoint, scores, summarise_split(side, split))
+    return Trained(checkpoint, folder / "checkpoints" / name, scores, summarise_split(side, split))
 
 
 def evaluate_cohort(

@@ -1,0 +1,100 @@
+"""Scores of one checkpoint on one cohort, as files and as words for the terminal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+from lungshift.files import write_json, write_text
+from lungshift.learn.checkpoint import Checkpoint
+from lungshift.measure.conventions import CONVENTIONS, average, background_baseline
+from lungshift.measure.interval import patient_interval
+from lungshift.measure.overlap import Metric
+from lungshift.show.tables import number, write_csv
+from lungshift.transfer.outcome import Scores, SplitSummary
+
+_METRICS: tuple[Metric, ...] = ("accuracy", "precision", "recall", "dice", "iou")
+
+
+def write_scores(
+    scores: Scores, checkpoint: Checkpoint, cohort: str, folder: Path, split: SplitSummary | None = None
+) -> str:
+    """Write ``scores.csv``, ``scores.json`` and ``counts.csv``; return the table for the terminal.
+
+    Args:
+        scores: Counts of the tested slices.
+        checkpoint: What predicted them.
+        cohort: Name of the cohort.
+        folder: Where the files go.
+        split: How the cohort was divided, if it was.
+
+    Raises:
+        ResourceError: The disk is full or the folder cannot be written.
+    """
+    rows = [record for convention in CONVENTIONS for record in _records(scores, convention)]
+    leaky = bool(split and split.leaky)
+    write_text(folder / "scores.csv", write_csv(rows))
+    write_text(folder / "counts.csv", write_csv(_count_rows(scores)))
+    text = {
+        "cohort": cohort,
+        "leaky": leaky,
+        "split": asdict(split) if split else None,
+        "checkpoint": checkpoint.describe(),
+        "averages": rows,
+    }
+    write_json(folder / "scores.json", text)
+    return _table(rows, cohort, scores, leaky=leaky) + f"\nFiles in {folder}"
+
+
+def _records(scores: Scores, convention: str) -> list[dict[str, object]]:
+    """A record for each metric of one convention, with its interval and what predicting nothing would score."""
+    cases, patients = scores.cases.tolist(), scores.patients.tolist()
+    ours = average(scores.counts, cases, convention)
+    nothing = average(background_baseline(scores.counts), cases, convention)
+    found = []
+    for metric in _METRICS:
+        interval = patient_interval(scores.counts, cases, patients, convention, metric)
+        found.append(
+            {
+                "convention": convention,
+                "metric": metric,
+                "value": ours[metric].value,
+                "low": interval.low,
+                "high": interval.high,
+                "n": ours[metric].n,
+                "undefined": ours[metric].n_undefined,
+                "patients": interval.n_patients,
+                "predicting_nothing": nothing[metric].value,
+            }
+        )
+    return found
+
+
+def _count_rows(scores: Scores) -> list[dict[str, object]]:
+    names = ("tp", "fp", "fn", "tn")
+    return [
+        {"case": str(case), "patient": str(patient), "slice": int(index)}
+        | dict(zip(names, counts.tolist(), strict=True))
+        for case, patient, index, counts in zip(
+            scores.cases, scores.patients, scores.slices, scores.counts, strict=True
+        )
+    ]
+
+
+def _table(rows: list[dict], cohort: str, scores: Scores, *, leaky: bool) -> str:
+    patients = len(set(scores.patients.tolist()))
+    lines = [f"{cohort}: {len(scores.cases)} slices of {patients} patients. Research use only."]
+    if leaky:
+        lines.append(
+            "WARNING: split by slice; slices of the same patients were trained on, so these numbers are too good."
+        )
+    lines.append(
+        "  ".join(["Dice (F1) by convention".ljust(24), "value", "95 % interval".ljust(15), "slices or cases"])
+    )
+    for row in rows:
+        if row["metric"] == "dice":
+            known = not math.isnan(row["low"])
+            span = f"{number(row['low'])}–{number(row['high'])}" if known else "one patient: none"
+            lines.append("  ".join([row["convention"].ljust(24), number(row["value"]), span.ljust(15), str(row["n"])]))
+    return "\n".join(lines)
