@@ -161,17 +161,11 @@ def test_what_exists_is_kept_unless_told_otherwise(tmp_path: Path, kind: str) ->
     [
         "folder",
         "empty folder",
-        pytest.param(
-            "file", marks=pytest.mark.xfail(reason="new_folder cannot swap a file for a folder", raises=OSError)
-        ),
     ],
 )
 def test_overwrite_replaces_the_whole_of_what_was_there(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "run"
-    if kind == "file":
-        target.write_text("old")
-    else:
-        target.mkdir()
+    target.mkdir()
     if kind == "folder":
         (target / "old.txt").write_text("old")
 
@@ -182,7 +176,6 @@ def test_overwrite_replaces_the_whole_of_what_was_there(tmp_path: Path, kind: st
     assert names(tmp_path) == ["run"]
 
 
-@pytest.mark.xfail(reason="new_folder leaves the old folder under its temporary name", raises=AssertionError)
 def test_an_old_folder_comes_back_if_the_new_one_cannot_take_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +195,6 @@ def test_an_old_folder_comes_back_if_the_new_one_cannot_take_its_place(
     assert names(target) == ["old.txt"]
 
 
-@pytest.mark.xfail(reason="resource_errors passes FileExistsError and NotADirectoryError on", raises=FileExistsError)
 def test_an_output_below_a_file_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "report").write_text("a file")
 
@@ -215,3 +207,73 @@ def test_a_folder_that_cannot_be_made_is_a_resource_error(tmp_path: Path, monkey
 
     with pytest.raises(ResourceError, match=r"Cannot write .*run"), files.new_folder(tmp_path / "run"):
         pytest.fail("the block must not run")
+
+
+def test_a_folder_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    target.write_text("mine")
+
+    with pytest.raises(OutputError, match="run"), files.new_folder(target, overwrite=True):
+        pytest.fail("the block must not run")
+
+    assert target.read_text() == "mine"
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_leftovers_of_a_dead_process_are_swept_and_what_it_moved_aside_comes_back(tmp_path: Path) -> None:
+    dead = 2**22 - 3
+    (tmp_path / f".part-table.csv-{dead}-abc").write_text("half")
+    moved = tmp_path / f".old-run-{dead}-xyz"
+    moved.mkdir()
+    (moved / "old.txt").write_text("old")
+    mine = tmp_path / f".part-other-{os.getpid()}-abc"
+    mine.write_text("still being written")
+
+    files.write_text(tmp_path / "new.csv", "1")
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([mine.name, "new.csv", "run"])
+    assert (tmp_path / "run" / "old.txt").read_text() == "old"
+
+
+class TestRunFolder:
+    IDENTITY = {"protocol": "demo"}  # noqa: RUF012
+
+    def test_a_stopped_run_is_taken_up_again_and_keeps_its_files(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError), files.run_folder(tmp_path / "run", self.IDENTITY) as folder:
+            (folder / "state").write_text("epoch 3")
+            raise RuntimeError
+
+        with files.run_folder(tmp_path / "run", self.IDENTITY) as folder:
+            assert (folder / "state").read_text() == "epoch 3"
+
+    def test_a_finished_run_is_kept_unless_it_may_be_overwritten(self, tmp_path: Path) -> None:
+        with files.run_folder(tmp_path / "run", self.IDENTITY) as folder:
+            (folder / "report.html").write_text("result")
+
+        with pytest.raises(OutputError, match="finished run"), files.run_folder(tmp_path / "run", self.IDENTITY):
+            pytest.fail("the block must not run")
+        with files.run_folder(tmp_path / "run", self.IDENTITY, overwrite=True) as folder:
+            assert not (folder / "report.html").exists()
+
+    def test_another_run_is_refused_and_so_are_files_that_lungshift_did_not_make(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis").mkdir()
+        (tmp_path / "thesis" / "chapter.tex").write_text("mine")
+        with pytest.raises(RuntimeError), files.run_folder(tmp_path / "run", self.IDENTITY):
+            raise RuntimeError
+
+        with pytest.raises(OutputError, match="stopped run"), files.run_folder(tmp_path / "run", {"protocol": "paper"}):
+            pytest.fail("the block must not run")
+        with (
+            pytest.raises(OutputError, match="did not make"),
+            files.run_folder(tmp_path / "thesis", self.IDENTITY, overwrite=True),
+        ):
+            pytest.fail("the block must not run")
+        assert (tmp_path / "thesis" / "chapter.tex").read_text() == "mine"
+
+    def test_two_processes_never_share_a_folder(self, tmp_path: Path) -> None:
+        with (
+            files.run_folder(tmp_path / "run", self.IDENTITY),
+            pytest.raises(OutputError, match="Another lungshift process"),
+            files.run_folder(tmp_path / "run", self.IDENTITY),
+        ):
+            pytest.fail("the block must not run")

@@ -36,13 +36,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
     """
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-        if temporary.read_bytes() != data:
-            raise OSError(errno.EIO, "what was read back is not what was written")
-
-    write_file(path, write)
+    write_file(path, lambda temporary: temporary.write_bytes(data), lambda temporary: temporary.read_bytes() == data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,27 +49,64 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, read it back, then rename it into place.
+def write_file(path: Path, write: Callable[[Path], object], verify: Callable[[Path], bool] | None = None) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, check it, then rename it into place.
 
-    The temporary name starts with a dot and ends with the suffix of ``path``, as some writers go by the suffix.
+    Args:
+        path: The file's final name; an existing file is replaced only once the new one is whole.
+        write: Fills the file whose path it is given: a hidden name with the suffix of ``path``, as some writers go by it.
+        verify: Reads the file again and says whether it holds what was meant.
 
     Raises:
-        ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
+        ResourceError: The disk is full, the folder cannot be written or the file reads back wrong; ``path`` is as it was.
     """
     with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+        sweep(path.parent)
+        handle, name = tempfile.mkstemp(prefix=_temporary(path), suffix="".join(path.suffixes[-2:]), dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             write(temporary)
             _flush(temporary)
+            if verify and not verify(temporary):
+                raise OSError(errno.EIO, "what was read back is not what was written")
             temporary.chmod(0o644)
             temporary.replace(path)
             _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what dead processes left half-written in a folder, and put back what they had moved aside."""
+    for file in folder.glob(".part-*-*"):
+        if not _alive(file):
+            shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
+    for old in folder.glob(".old-*-*"):
+        target = folder / old.name.removeprefix(".old-").rsplit("-", 2)[0]
+        if _alive(old):
+            continue
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.replace(target)
+
+
+def _temporary(path: Path, kind: str = "part") -> str:
+    """Beginning of a hidden name beside ``path`` that says which process it belongs to."""
+    return f".{kind}-{path.name}-{os.getpid()}-"
+
+
+def _alive(temporary: Path) -> bool:
+    """Whether the process that a hidden name belongs to still runs; one that cannot be told counts as running."""
+    try:
+        os.kill(int(temporary.name.rsplit("-", 2)[1]), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, IndexError, PermissionError):
+        return True
+    return True
 
 
 @contextmanager
@@ -84,6 +115,10 @@ def resource_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
+            raise OutputError(
+                f"Cannot write {path}: {error.strerror}. Choose another --output.", code="E_EXISTS"
+            ) from error
         if error.errno not in _RESOURCE_ERRNOS:
             raise
         free = _free_mib(path)
@@ -103,7 +138,10 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     require_free(target, overwrite=overwrite)
     with resource_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
+        sweep(target.parent)
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file has that name", str(target))
+        temporary = Path(tempfile.mkdtemp(prefix=_temporary(target), dir=target.parent))
         try:
             yield temporary
             for file in temporary.rglob("*"):
@@ -199,9 +237,13 @@ def _make_room(folder: Path, digest: str, *, overwrite: bool) -> None:
 
 def _swap(new: Path, target: Path) -> None:
     """Put ``new`` where ``target`` is; the old one goes only once the new one stands."""
-    old = Path(tempfile.mkdtemp(prefix=f".old-{target.name}-", dir=target.parent))
+    old = Path(tempfile.mkdtemp(prefix=_temporary(target, "old"), dir=target.parent))
     target.replace(old)
-    new.replace(target)
+    try:
+        new.replace(target)
+    except OSError:
+        old.replace(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

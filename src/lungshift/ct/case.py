@@ -178,7 +178,9 @@ class InMemory:
         if self.digest:
             return {"generated": self.digest}
         volume, lung, lesion = self.read()
+        grid = (volume.geometry.shape, volume.geometry.affine.tolist())
         arrays = {"volume": volume.hu} | {n: m.voxels for n, m in (("lung", lung), ("lesion", lesion)) if m is not None}
         return {
-            name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()
+            name: hashlib.sha256(f"{array.dtype}{grid}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+            for name, array in arrays.items()
         }

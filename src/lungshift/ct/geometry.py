@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from lungshift.errors import GeometryError
 
 _TOLERANCE_MM = 1e-3
+_SHEAR = 1e-3
 _VOXEL_MM3 = (1e-3, 1e3)
 
 
@@ -104,6 +105,10 @@ def _require_grid(shape: tuple[int, ...], affine: np.ndarray) -> None:
             code="E_AFFINE",
         )
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=_SHEAR):
+        raise GeometryError(
+            "The axes of the grid are not at right angles; resample a sheared scan first.", code="E_SHEARED"
+        )
     if not (axes[2, 0] > 0.5 and axes[1, 1] > 0.5 and axes[0, 2] > 0.5):
         raise GeometryError(
             "The grid is not canonical (slices foot to head, rows front to back, columns right to left); "

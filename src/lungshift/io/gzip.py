@@ -119,7 +119,7 @@ class _Members:
         given, self._input = self._input, b""
         try:
             data: bytes = self._member.decompress(given, count)
-        except igzip_lib.IsalError as error:
+        except igzip_lib.IsalError as error:  # type: ignore[misc]
             raise FileFormatError(
                 f"{self._path} is damaged: {error}. At least one bit has changed; copy or download it again.",
                 code="E_CRC",

@@ -24,7 +24,8 @@ _LOG = logging.getLogger("lungshift")
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_OFFSET = 16 << 20
 _MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-_UNIT = {0: "no unit (millimetres assumed)", 1: "metres", 3: "micrometres"}
+_UNIT = {1: "metres", 3: "micrometres"}
+"""Units that are worth a word; files that state none mean millimetres."""
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _COLOUR, _COMPLEX = (128, 2304), (32, 1792, 2048)
 
@@ -40,6 +41,7 @@ class Intake:
         max_voxels: Largest scan that is read.
         strict: Refuse what otherwise is only warned about: bytes after the gzip stream.
         assume_spacing: Read a file that says nothing of orientation by its voxel size alone; left and right are then a guess.
+        allow_mirrored: Keep masks that would fit much better when mirrored (a single, airless lung can look like that).
     """
 
     oblique: Literal["refuse", "resample"] = "refuse"
@@ -48,6 +50,7 @@ class Intake:
     max_voxels: int = 2**30
     strict: bool = False
     assume_spacing: bool = False
+    allow_mirrored: bool = False
 
 
 DEFAULT_INTAKE = Intake()

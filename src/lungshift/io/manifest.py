@@ -171,7 +171,16 @@ def _source(files: _Files, series_uid: str | None, labels: tuple[Labels, Labels]
     if files.volume.is_dir():
         from lungshift.io.dicom import DicomSource
 
-        return cast(CaseSource, DicomSource(files.volume, series_uid=series_uid, lung=files.lung, lesion=files.lesion))
+        lung_labels, lesion_labels = labels
+        source = DicomSource(
+            files.volume,
+            series_uid=series_uid,
+            lung=files.lung,
+            lesion=files.lesion,
+            lung_labels=lung_labels,
+            lesion_labels=lesion_labels,
+        )
+        return cast(CaseSource, source)
     return NiftiSource(files.volume, files.lung, files.lesion, *labels, intake)
 
 

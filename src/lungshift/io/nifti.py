@@ -142,7 +142,7 @@ class NiftiSource:
         check = FlipCheck(self.geometry.shape)
         for part in _slices_of(hu, lung, lesion):
             check.see(part.index, part.hu, part.lung, part.lesion)
-        check.finish(self.lung, self.lesion)
+        self._finish(check)
         masks = [None if mask is None else Mask(mask, self.geometry) for mask in (lung, lesion)]
         return Volume(hu, self.geometry), masks[0], masks[1]
 
@@ -175,12 +175,16 @@ class NiftiSource:
             check.see(index, hu, lung_slice, lesion_slice)
             yield CaseSlice(index, hu, lung_slice, lesion_slice)
         gate.finish()
-        check.finish(self.lung, self.lesion)
+        self._finish(check)
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of the scan and its masks by folder and file name."""
         paths = [path for path in (self.volume, self.lung, self.lesion) if path is not None]
         return {f"{path.resolve().parent.name}/{path.name}": sha256(path) for path in paths}
+
+    def _finish(self, check: FlipCheck) -> None:
+        if not self.intake.allow_mirrored:
+            check.finish(self.lung, self.lesion)
 
     @cached_property
     def _scan(self) -> _File:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import platform
 from importlib import metadata
 from typing import Literal
@@ -28,7 +29,14 @@ def start_fabric(device: str = "auto", precision: Literal["fp32", "bf16"] = "fp3
     """
     accelerator, devices = _parse(device)
     _keep_freed_memory()
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for name in (
+        "lightning",
+        "lightning.fabric",
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.pytorch.utilities.rank_zero",
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
     seed_everything(seed, verbose=False)
     fabric = Fabric(
         accelerator=accelerator, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true"

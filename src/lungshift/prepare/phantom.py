@@ -50,7 +50,7 @@ RECIPE = 1
 
 _WALL_HU = -150.0
 _LUMEN_HU = -1000.0
-_SUB_MM = 3.0
+_SUB_MM, _MOST_PARTS = 3.0, 3
 _DAY_ZERO = date(2020, 3, 1)
 _DAYS_BETWEEN = 7
 _ANATOMY, _LESIONS, _NOISE, _READERS, _ERRORS, _TREES = range(6)
@@ -282,7 +282,7 @@ def _slices(recipe: Recipe, geometry: Geometry) -> Iterator[tuple[np.ndarray, np
     site, anatomy = recipe.site, _anatomy(recipe.seed, recipe.patient)
     lesions, _ = _course(recipe)
     plane = Plane.centred(site.size, site.pixel_mm)
-    parts = int(np.ceil(site.slice_mm / _SUB_MM))
+    parts = min(_MOST_PARTS, int(np.ceil(site.slice_mm / _SUB_MM)))
     trees = _trees(recipe.seed, recipe.patient)
     for index in range(geometry.shape[0]):
         middle = geometry.affine[2, 3] + index * site.slice_mm

@@ -77,7 +77,7 @@ class Site:
 SITE_A = Site()
 """A soft kernel, thick slices: the source cohort of the demo."""
 
-SITE_B = Site("B", hu_offset=60, sharpness_mm=0.8, edge=0.8, noise_hu=55, noise_texture_mm=2.5, slice_mm=5.0)
+SITE_B = Site("B", hu_offset=110, sharpness_mm=0.8, edge=0.8, noise_hu=55, noise_texture_mm=2.5, slice_mm=5.0)
 """A sharp kernel, noise, thinner slices, a scale out of calibration: the target cohort of the demo."""
 
 

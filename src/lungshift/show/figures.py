@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BOTH, PREDICTION_ONLY, REFERENCE_ONLY = "#009E73", "#E8308C", "#FFD92F"
-"""Overlap in colours that red-green blind people can tell apart: green differs from yellow in lightness, from pink in hue."""
+BOTH, PREDICTION_ONLY, REFERENCE_ONLY = "#009E73", "#8560FF", "#FFD92F"
+"""Overlap in colours that red-green blind people can tell apart; a test simulates their eyes."""
 
 REFERENCE, PREDICTION, LUNG = "#56B4E9", "#FF9F1C", "#22D3EE"
 INK, MUTED, WARNING = "#1b2733", "#66727f", "#b3161b"

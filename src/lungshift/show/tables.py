@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from lungshift.measure.conventions import CONVENTIONS, Convention, average, background_baseline, level_of
+from lungshift.measure.conventions import CONVENTIONS, Average, Convention, average, background_baseline, level_of
 from lungshift.measure.interval import Interval, paired_interval, patient_interval
 from lungshift.measure.overlap import CountTable, Metric
 from lungshift.show.paper import PaperRow, paper_row
@@ -273,18 +273,25 @@ def _row(outcome: Outcome, runs: tuple[Run, ...], region: Region, convention: Co
         lesion_slices=tuple(int(np.count_nonzero(table[:, 0] + table[:, 2])) for table in tested.tables),
         cases=len({str(case) for run in runs for case in run.scores.cases}),
         patients=len(set(tested.patients)),
-        cells={metric: _cell(tested, convention, metric) for metric in METRICS},
+        cells=_cells(tested, convention),
         baseline=_baseline(tested, convention),
         leaky=outcome.leaky,
         paper=paper_row(outcome, first.arm, first.role) if comparable else None,
     )
 
 
-def _cell(tested: _Tested, convention: Convention, metric: Metric) -> Cell:
-    means = [average(table, _names(run.scores.cases), convention)[metric] for run, table in _pairs(tested)]
+def _cells(tested: _Tested, convention: Convention) -> dict[Metric, Cell]:
+    means = [average(table, _names(run.scores.cases), convention) for run, table in _pairs(tested)]
+    counts, cases, patients = tested.counts, tested.cases, tested.patients
+    return {
+        metric: _cell([mean[metric] for mean in means], patient_interval(counts, cases, patients, convention, metric))
+        for metric in METRICS
+    }
+
+
+def _cell(means: Sequence[Average], interval: Interval) -> Cell:
     # A seed without a value leaves the mean undefined: it must not drop out of it unseen.
     value = sum(mean.value for mean in means) / len(means)
-    interval = patient_interval(tested.counts, tested.cases, tested.patients, convention, metric)
     return Cell(value, interval.low, interval.high, sum(m.n for m in means), sum(m.n_undefined for m in means))
 
 

@@ -14,7 +14,7 @@ from lungshift.show.tables import SHOWN, Row, build_table, number, span, summary
 from lungshift.transfer.outcome import Outcome
 
 _WIDTH = 100
-_LINE = "  {:<34} {:>9} {:>9} {:>9} {:>9} {:<21} {:>6}"
+_LINE = "  {:<34} {:>9} {:>8} {:>9} {:>7} {:<19} {:>6}"
 _METRICS: Final[tuple[Metric, ...]] = ("accuracy", "precision", "recall", "dice")
 
 
@@ -56,7 +56,7 @@ def _lines(row: Row) -> list[str]:
     if row.paper:
         accuracy_, *others = (row.paper.ratios[metric] for metric in _METRICS)
         precision_, recall_, f1_ = map(number, others)
-        ratios = (number(accuracy_, 4), "", precision_, recall_, f"{f1_:<21}")
+        ratios = (number(accuracy_, 4), "", precision_, recall_, f"{f1_:<19}")
         lines.append(_LINE.format("  the paper, convention not stated", *ratios, row.paper.slices))
     return lines
 

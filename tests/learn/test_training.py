@@ -1,0 +1,176 @@
+"""Training: exact accumulation, exact resume, early stopping, the best weights, no silent NaN."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lungshift.errors import CheckpointError, MissingError, ProtocolError, TrainingError
+from lungshift.learn import training
+from lungshift.learn.history import EpochRecord
+from lungshift.learn.machine import start_fabric
+from lungshift.learn.settings import Augmentation, TrainingSettings
+from lungshift.learn.training import Job, fit, learning_rate
+
+
+def weights_of(job: Job, **options: object) -> dict[str, torch.Tensor]:
+    return fit(job, device="cpu", **options).weights  # type: ignore[arg-type]
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_loss_goes_down(job: Job) -> None:
+    history = fit(replace(job, training=replace(job.training, epochs=8)), device="cpu").history
+
+    assert history.epochs[-1].loss < 0.8 * history.epochs[0].loss
+    assert [record.epoch for record in history.epochs] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_a_batch_in_parts_gives_the_gradients_of_the_whole(job: Job, micro_batch: int) -> None:
+    whole = replace(job, training=replace(job.training, epochs=1, batch=8, micro_batch=8))
+    parts = replace(whole, training=replace(whole.training, micro_batch=micro_batch))
+
+    one, other = weights_of(whole), weights_of(parts)
+
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_the_same_seed_gives_the_same_bits(job: Job, seed: int) -> None:
+    augmented = replace(job, seed=seed, training=replace(job.training, augmentation=Augmentation()))
+
+    assert same(weights_of(augmented), weights_of(augmented))
+    assert not same(weights_of(augmented), weights_of(replace(augmented, seed=seed + 1)))
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(job: Job, folder: Path, stop_after: int) -> None:
+    job = replace(
+        job,
+        training=replace(
+            job.training, augmentation=Augmentation(), average_decay=0.9, optimiser="adamw", schedule="one_cycle"
+        ),
+    )
+    state = folder / "state.safetensors"
+
+    class Killed(BaseException):
+        pass
+
+    def kill(record: EpochRecord, _: int) -> None:
+        if record.epoch == stop_after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(job, device="cpu", state_file=state, watch=kill)
+    seen: list[int] = []
+
+    resumed = fit(job, device="cpu", state_file=state, watch=lambda record, _: seen.append(record.epoch))
+
+    assert seen == list(range(stop_after + 1, 4)), "finished epochs are not done again"
+    assert same(resumed.weights, weights_of(job))
+
+
+def test_the_state_of_another_run_is_refused(job: Job, folder: Path) -> None:
+    fit(job, device="cpu", state_file=folder / "state.safetensors")
+
+    with pytest.raises(CheckpointError, match="other settings, data or seed"):
+        fit(replace(job, seed=99), device="cpu", state_file=folder / "state.safetensors")
+
+
+def test_a_damaged_state_is_refused_in_words(job: Job, folder: Path) -> None:
+    (folder / "state.safetensors").write_bytes(b"no tensors")
+
+    with pytest.raises(CheckpointError, match="delete it to start again"):
+        fit(job, device="cpu", state_file=folder / "state.safetensors")
+
+
+def scripted(values: list[float]):  # type: ignore[no-untyped-def]
+    """A score that says these values, epoch after epoch."""
+    left = iter(values)
+
+    def score(batches) -> float:  # type: ignore[no-untyped-def]
+        for _ in batches:
+            pass
+        return next(left)
+
+    return score
+
+
+def test_training_stops_after_the_patience_and_keeps_the_best_epoch(job: Job) -> None:
+    job = replace(job, training=replace(job.training, epochs=9, patience=2, monitor="score"))
+
+    kept = fit(job, device="cpu", score=scripted([0.1, 0.5, 0.3, 0.4, 0.9]))
+
+    assert len(kept.history.epochs) == 4
+    assert kept.history.best_epoch == 2
+    until_best = replace(job, training=replace(job.training, epochs=2))
+    assert same(kept.weights, fit(until_best, device="cpu", score=scripted([0.1, 0.5])).weights)
+
+
+def test_the_average_of_weights_is_kept_where_it_was_asked_for(job: Job) -> None:
+    averaged = replace(job, training=replace(job.training, average_decay=0.5))
+
+    assert not same(weights_of(job), weights_of(averaged))
+
+
+def test_fine_tuning_is_the_same_function_started_from_a_checkpoint(job: Job) -> None:
+    start = fit(job, device="cpu")
+    still = replace(job, start=start, training=replace(job.training, epochs=1, learning_rate=1e-12))
+
+    tuned = fit(still, device="cpu")
+
+    for name, tensor in tuned.weights.items():
+        torch.testing.assert_close(tensor, start.weights[name], atol=1e-6, rtol=0)
+    assert tuned.parent is not None
+    assert tuned.parent["seed"] == start.seed
+
+
+def test_fine_tuning_with_another_network_is_refused(job: Job) -> None:
+    start = fit(job, device="cpu")
+
+    with pytest.raises(ProtocolError, match="keeps the network"):
+        replace(job, start=start, network=replace(job.network, width=4))
+
+
+def test_a_loss_that_is_no_number_stops_with_the_slices_named(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "slice_loss", lambda _: lambda logits, _: logits.flatten(1).mean(1) * math.nan)
+
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1 \(slices \["):
+        fit(job, device="cpu")
+
+
+def test_a_score_that_is_watched_must_be_given(job: Job) -> None:
+    with pytest.raises(ProtocolError, match="none was given"):
+        fit(replace(job, training=replace(job.training, monitor="score")), device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu"])
+def test_a_device_that_is_not_there_is_never_replaced(device: str) -> None:
+    with pytest.raises(MissingError, match=device):
+        start_fabric(device)
+
+
+def test_the_learning_rate_is_a_function_of_the_step_alone() -> None:
+    settings = TrainingSettings(learning_rate=1.0, schedule="one_cycle")
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
+
+    assert rates[0] == pytest.approx(0.04)
+    assert max(rates) == pytest.approx(1.0)
+    assert np.argmax(rates) == 10
+    assert 0 < rates[-1] < 0.01
+    assert learning_rate(TrainingSettings(learning_rate=0.5), 77, 100) == 0.5
+
+
+def test_bf16_trains_and_keeps_weights_in_fp32(job: Job) -> None:
+    weights = weights_of(replace(job, training=replace(job.training, precision="bf16")))
+
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
