@@ -138,11 +138,19 @@ def _restore(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     state.best = group("best")
     if state.averaged_model is not None:
         state.averaged_model.load_state_dict(group("average"))
+    parameters = [one for part in state.optimiser.param_groups for one in part["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in group("optimiser").items():
         number, key = name.split("/")
-        moments.setdefault(int(number), {})[key] = tensor
+        moments.setdefault(int(number), {})[key] = _laid_out_like(parameters[int(number)], tensor)
     state.optimiser.load_state_dict(state.optimiser.state_dict() | {"state": moments})
+
+
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor in the memory order of its parameter: a fused optimiser walks both alike, whatever their strides say."""
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
 
 
 def _plain(model: nn.Module) -> nn.Module:

@@ -1,0 +1,127 @@
+"""A checkpoint predicts on the scan's own grid, slice by slice, whatever comes with a slice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lungshift.ct.case import Case, CaseSlice
+from lungshift.errors import CheckpointError
+from lungshift.learn.checkpoint import Checkpoint, Decision, build_network
+from lungshift.learn.data import SliceSet
+from lungshift.learn.prediction import Predictor, decide, predict, predict_slices, predict_stream
+from lungshift.learn.settings import NetworkSettings
+from lungshift.prepare.grid import SliceGrid
+from lungshift.prepare.prepared import PreparedCohort
+from lungshift.prepare.windows import Window
+from worlds import tiny_case
+
+NETWORK = NetworkSettings(width=2, levels=2, crop=True, neighbours=1, neighbour_mm=5.0)
+
+
+def predictor(network: NetworkSettings = NETWORK, decision: Decision | None = None, size: int = 32) -> Predictor:
+    torch.manual_seed(1)
+    weights = {name: tensor.clone() for name, tensor in build_network(network).state_dict().items()}
+    checkpoint = Checkpoint(weights, network, size, decision=decision or Decision(threshold=0.5))
+    return Predictor.of(checkpoint, "cpu", "fp32")
+
+
+def bright(size: int = 32) -> Predictor:
+    """A network that says lesion where the lung mask is: all its weights 0 but a path from the mask to the logit."""
+    network = NetworkSettings(width=1, levels=1, windows=(Window(-1000, 0),))
+    built = build_network(network)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.zero_()
+        built.down[0][0].weight[0, 1, 1, 1] = 1
+        built.down[0][3].weight[0, 0, 1, 1] = 1
+        built.up[0][0].weight[0, 0, 1, 1] = 1
+        built.up[0][3].weight[0, 0, 1, 1] = 1
+        built.last.weight[:] = 20
+        built.last.bias[:] = -10
+    weights = {name: tensor.clone() for name, tensor in built.state_dict().items()}
+    return Predictor.of(Checkpoint(weights, network, size), "cpu", "fp32")
+
+
+@pytest.mark.parametrize("size", [32, 64, 16])
+def test_the_mask_lies_on_the_scans_own_grid(size: int) -> None:
+    case = tiny_case()
+
+    mask = predict(bright(size), case)
+
+    mask.geometry.require_same(case.volume.geometry)
+    np.testing.assert_array_equal(mask.voxels, case.lung.voxels)  # type: ignore[union-attr]
+
+
+def test_a_case_and_its_prepared_slices_are_predicted_alike(prepared: PreparedCohort) -> None:
+    case, ours = tiny_case(0), predictor()
+
+    whole = predict(ours, case).voxels
+    rows = np.array([3, 1, 2])
+    parts = {
+        int(rows[n]): one
+        for chosen, batch in predict_slices(ours, SliceSet.of(prepared, rows))
+        for n, one in zip(chosen, batch, strict=True)
+    }
+
+    assert whole.any()
+    for row, probability in parts.items():
+        np.testing.assert_array_equal(decide(probability, ours.checkpoint.decision), whole[row])
+
+
+def test_slices_may_come_from_head_to_foot() -> None:
+    case, ours = tiny_case(0, slices=9), predictor()
+    pieces = [CaseSlice(k, case.volume.hu[k], case.lung.voxels[k], None) for k in range(9)]  # type: ignore[union-attr]
+
+    up, down = (dict(predict_stream(ours, order, SliceGrid(32, 32, 32), 5.0)) for order in (pieces, pieces[::-1]))
+
+    assert list(up) == list(range(9))
+    for index in up:
+        np.testing.assert_array_equal(up[index], down[index])
+
+
+def test_a_slice_without_lung_has_no_lesion() -> None:
+    assert not predict(predictor(), tiny_case()).voxels[0].any()
+
+
+def test_the_mirrored_slice_may_be_averaged_in() -> None:
+    case = tiny_case()
+    mirrored = Case(
+        replace(case.volume, hu=case.volume.hu[..., ::-1].copy()),
+        replace(case.lung, voxels=case.lung.voxels[..., ::-1].copy()),
+    )  # type: ignore[type-var,union-attr]
+    ours = predictor(decision=Decision(0.5, flips=True))
+
+    np.testing.assert_array_equal(predict(ours, case).voxels[..., ::-1], predict(ours, mirrored).voxels)
+
+
+def test_only_the_lung_can_hold_lesion_where_that_is_the_rule() -> None:
+    case = tiny_case()
+    everywhere = predictor(decision=Decision(threshold=0.0))
+    inside = predictor(decision=Decision(threshold=1e-6, inside_lung=True))
+
+    assert predict(everywhere, case).voxels.sum() > case.lung.voxels.sum()  # type: ignore[union-attr]
+    np.testing.assert_array_equal(predict(inside, case).voxels, case.lung.voxels)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("min_pixels", "kept"),
+    [pytest.param(0, 3, id="all"), pytest.param(3, 3, id="just enough"), pytest.param(4, 0, id="too few")],
+)
+def test_a_slice_with_too_few_pixels_has_none(min_pixels: int, kept: int) -> None:
+    probability = np.array([[0.9, 0.6], [0.5, 0.4]], np.float32)
+
+    assert decide(probability, Decision(0.5, min_pixels)).sum() == kept
+
+
+def test_a_case_without_lung_mask_is_refused_and_not_answered_with_nothing() -> None:
+    with pytest.raises(CheckpointError, match="wants a lung mask"):
+        predict(predictor(), tiny_case(lung=False))
+
+
+def test_slices_prepared_at_another_size_are_refused(prepared: PreparedCohort) -> None:
+    with pytest.raises(CheckpointError, match="pictures of 64 pixels"):
+        next(predict_slices(predictor(size=64), SliceSet.of(prepared, np.array([1]))))

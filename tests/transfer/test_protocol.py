@@ -1,0 +1,83 @@
+"""A protocol is a TOML file of known settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lungshift.errors import ProtocolError
+from lungshift.transfer.protocol import Protocol, parse_protocol, read_protocol, shipped_protocols
+
+
+@pytest.mark.parametrize("name", shipped_protocols())
+def test_every_shipped_protocol_can_be_read_and_bears_its_name(name: str) -> None:
+    protocol = read_protocol(name)
+
+    assert protocol.name == name
+    assert protocol.description.endswith(".")
+
+
+def test_the_paper_protocol_is_the_papers() -> None:
+    paper = read_protocol("paper")
+
+    assert (paper.prepare.size, paper.prepare.interpolation, paper.prepare.slices) == (320, "nearest", "lung_or_lesion")
+    assert (paper.network.width, paper.network.levels, paper.network.norm, paper.network.channels) == (64, 4, "none", 2)
+    assert [(w.low_hu, w.high_hu) for w in paper.network.windows] == [(-970, -150)]
+    assert (paper.training.epochs, paper.training.batch, paper.training.learning_rate) == (200, 45, 1e-4)
+    assert paper.fine_tuning.epochs == 50
+    assert (paper.split.kind, paper.split.train_slices, paper.split.validation_slices) == ("slice", 440, 60)
+
+
+def test_the_default_split_is_by_patient() -> None:
+    assert Protocol("mine").split.kind == "patient"
+
+
+def test_settings_can_be_changed_by_hand() -> None:
+    changed = read_protocol("paper", ("network.width=16", "seeds=[1, 2]", "network.norm=batch", "training.epochs = 3"))
+
+    assert (changed.network.width, changed.network.norm, changed.seeds, changed.training.epochs) == (
+        16,
+        "batch",
+        (1, 2),
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        pytest.param({"name": "x", "netwrok": {}}, "netwrok", id="unknown table"),
+        pytest.param({"name": "x", "network": {"widht": 3}}, r"network\.widht", id="unknown setting"),
+        pytest.param({"name": "x", "network": {"width": "wide"}}, r"network\.width", id="not a number"),
+        pytest.param({"name": "x", "arms": ["magic"]}, "magic", id="unknown arm"),
+        pytest.param({"name": "x", "seeds": []}, "seeds is empty", id="no seed"),
+        pytest.param({"name": "x", "prepare": {"size": 100}}, "cannot be halved 4 times", id="size"),
+        pytest.param({"name": "x", "training": {"batch": 0}}, "at least 1", id="no batch"),
+        pytest.param(
+            {"name": "x", "network": {"windows": [{"low_hu": 0, "high_hu": -5}]}}, "lower to a higher", id="window"
+        ),
+        pytest.param({}, "name", id="no name"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(values: dict, says: str) -> None:
+    with pytest.raises(ProtocolError, match=says):
+        parse_protocol(values)
+
+
+@pytest.mark.parametrize("change", ["network.width", "name.width=3"])
+def test_a_change_that_is_not_one_is_refused(change: str) -> None:
+    with pytest.raises(ProtocolError):
+        read_protocol("paper", (change,))
+
+
+def test_a_protocol_that_is_not_there_names_those_that_are() -> None:
+    with pytest.raises(ProtocolError, match="demo, paper"):
+        read_protocol("papre")
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("name = ")
+
+    with pytest.raises(ProtocolError, match="not valid TOML"):
+        read_protocol(tmp_path / "mine.toml")
