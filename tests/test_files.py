@@ -236,7 +236,7 @@ def test_leftovers_of_a_dead_process_are_swept_and_what_it_moved_aside_comes_bac
 
 
 class TestRunFolder:
-    IDENTITY = {"protocol": "demo"}  # noqa: RUF012
+    IDENTITY = {"protocol": "demo"}
 
     def test_a_stopped_run_is_taken_up_again_and_keeps_its_files(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError), files.run_folder(tmp_path / "run", self.IDENTITY) as folder:

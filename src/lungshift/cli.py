@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from lungshift.errors import LungshiftError
@@ -212,11 +211,12 @@ def download(
     dry_run: DryRun = False,
 ) -> None:
     """Fetch a published cohort by its DOI, checked against its checksums."""
+    from lungshift.io.download import PUBLISHED
     from lungshift.io.download import download as fetch
-    from lungshift.io.download import source_of
 
-    if dry_run:
-        _say(str(source_of(cohort)))
+    if dry_run and cohort in PUBLISHED:
+        published = PUBLISHED[cohort]
+        _say(f"{cohort}: {', '.join(published.archives)} of doi:{published.doi}. Nothing was fetched.")
         return
     _say(f"{cohort} is in {fetch(cohort, output / cohort)}")
 
@@ -226,10 +226,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        sys.exit(app(standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        app()
+    except SystemExit as end:
+        if end.code == 130:
+            _fail("Stopped. The same command takes the run up again from its last epoch.", 130)
+        raise
     except LungshiftError as error:
         _fail(f"{error.code}: {error}", error.exit_code)
     except MemoryError:
@@ -237,8 +238,6 @@ def main() -> None:
             "E_MEMORY: there is not enough memory. Use smaller pictures, a narrower network or a smaller micro_batch.",
             6,
         )
-    except (click.Abort, KeyboardInterrupt):
-        _fail("Stopped. The same command takes the run up again from its last epoch.", 130)
 
 
 def _transfer(
@@ -303,7 +302,7 @@ def _cohort(path: Path) -> Cohort:
 
 
 def _identity(cohort: Cohort) -> dict[str, Any]:
-    return {"name": cohort.name, "files": {case.case_id: case.source.checksums() for case in cohort.cases}}
+    return {"name": cohort.name, "files": {case.case_id: case.checksums for case in cohort.cases}}
 
 
 def _say_cohorts(*cohorts: Cohort) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,3 +106,18 @@ def test_eight_bit_values_are_refused() -> None:
     case = phantom_case(5, 0, replace(SMALL, eight_bit=True))
     with pytest.raises(IntensityError, match="in HU"):
         threshold_lungs(case.volume)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("case", [1, 8])
+def test_a_real_scan_agrees_with_its_reader(real_data: Path, case: int) -> None:
+    import nibabel
+
+    scan, reader = (
+        nibabel.load(real_data / "medseg9" / folder / f"{case}.nii.gz") for folder in ("rp_im", "rp_lung_msk")
+    )
+    hu = np.asarray(scan.dataobj, dtype=np.float32).transpose(2, 1, 0)
+    column_mm, row_mm, slice_mm = map(float, scan.header.get_zooms())
+    volume = Volume(np.ascontiguousarray(hu), Geometry.regular(hu.shape, (slice_mm, row_mm, column_mm)))
+    lung = np.asarray(reader.dataobj).transpose(2, 1, 0) > 0
+    assert dice(threshold_lungs(volume).voxels, lung) > 0.97

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -75,7 +76,7 @@ class CaseSource(Protocol):
         """Every slice once, in the order of the file, in constant memory."""
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 by file name, of every file that the case is read from."""
+        """SHA-256 of every file that the case is read from, by what it is (scan, lung, lesion) and its name."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,16 @@ class CaseRecord:
     site: str = ""
     date: str = ""
     lung_source: LungSource = "reader"
+
+    @cached_property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of every file that the case is read from, by what it is (scan, lung, lesion) and its name."""
+        return self.source.checksums()
+
+    @property
+    def scan_checksums(self) -> frozenset[str]:
+        """SHA-256 of the scan's own files; cases that share one are one scan. Two empty masks may well be alike."""
+        return frozenset(digest for name, digest in self.checksums.items() if name.startswith("scan "))
 
     def read(self) -> Case:
         """Read the scan and its masks into memory."""
@@ -176,11 +187,13 @@ class InMemory:
         import hashlib
 
         if self.digest:
-            return {"generated": self.digest}
+            return {"scan generated": self.digest}
         volume, lung, lesion = self.read()
         grid = (volume.geometry.shape, volume.geometry.affine.tolist())
-        arrays = {"volume": volume.hu} | {n: m.voxels for n, m in (("lung", lung), ("lesion", lesion)) if m is not None}
+        arrays = {"scan": volume.hu} | {n: m.voxels for n, m in (("lung", lung), ("lesion", lesion)) if m is not None}
         return {
-            name: hashlib.sha256(f"{array.dtype}{grid}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+            f"{name} ": hashlib.sha256(
+                f"{array.dtype}{grid}".encode() + np.ascontiguousarray(array).tobytes()
+            ).hexdigest()
             for name, array in arrays.items()
         }

@@ -184,13 +184,14 @@ class DicomSource:
         check.finish(self.lung, self.lesion)
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 by base name of every file of the series and of the masks."""
-        paths = dict.fromkeys(frame.path for frame in self.stack.frames)
+        """SHA-256 of every file of the series and of the masks, by what they are and base name."""
+        scans = [("scan", path) for path in dict.fromkeys(frame.path for frame in self.stack.frames)]
+        masks = [(role, path) for role, path in (("lung", self.lung), ("lesion", self.lesion)) if path]
         sums: dict[str, str] = {}
-        for path in (*paths, *filter(None, (self.lung, self.lesion))):
-            name, n = path.name, 2
+        for role, path in (*scans, *masks):
+            name, n = f"{role} {path.name}", 2
             while name in sums:
-                name, n = f"{path.name} ({n})", n + 1
+                name, n = f"{role} {path.name} ({n})", n + 1
             sums[name] = sha256(path)
         return sums
 

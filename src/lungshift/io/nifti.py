@@ -178,9 +178,11 @@ class NiftiSource:
         self._finish(check)
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the scan and its masks by folder and file name."""
-        paths = [path for path in (self.volume, self.lung, self.lesion) if path is not None]
-        return {f"{path.resolve().parent.name}/{path.name}": sha256(path) for path in paths}
+        """SHA-256 of the scan and its masks by what they are, folder and file name."""
+        paths = {"scan": self.volume, "lung": self.lung, "lesion": self.lesion}
+        return {
+            f"{role} {path.resolve().parent.name}/{path.name}": sha256(path) for role, path in paths.items() if path
+        }
 
     def _finish(self, check: FlipCheck) -> None:
         if not self.intake.allow_mirrored:

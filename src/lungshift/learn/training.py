@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from lungshift.learn.losses import slice_loss
 from lungshift.learn.machine import describe_software, start_fabric
 from lungshift.learn.settings import Augmentation, NetworkSettings, TrainingSettings
 from lungshift.learn.state import TrainingState, load_state, save_state
+from lungshift.prepare.prepared import PreparedCohort
 
 Score = Callable[[Iterable[tuple[np.ndarray, np.ndarray]]], float]
 """Judges validation slices: is given (probability, reference) batches (n, row, column), returns one number, more is better."""
@@ -224,16 +226,7 @@ def _optimiser(network: nn.Module, settings: TrainingSettings) -> torch.optim.Op
 
 
 def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
-    trained_on = tuple(
-        {
-            "cohort": cohort.name,
-            "key": cohort.key,
-            "slices": len(rows),
-            "patients": sorted(set(cohort.patients[rows].tolist())),
-            "checksums": cohort.checksums,
-        }
-        for cohort, rows in job.train.parts
-    )
+    trained_on = tuple(_describe_part(cohort, rows) for cohort, rows in job.train.parts)
     return Checkpoint(
         weights={name: tensor.clone() for name, tensor in state.best.items()},
         network=job.network,
@@ -246,6 +239,14 @@ def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
         parent=job.start.describe() if job.start else None,
         fingerprint=job.fingerprint,
     )
+
+
+def _describe_part(cohort: PreparedCohort, rows: np.ndarray) -> dict[str, Any]:
+    """What was trained on, so that a later test on the same patients or scans can be refused."""
+    cases = set(cohort.case_ids[rows].tolist())
+    scans = {d for case in cases for name, d in cohort.checksums[case].items() if name.startswith("scan ")}
+    patients = sorted(set(cohort.patients[rows].tolist()))
+    return {"cohort": cohort.name, "key": cohort.key, "slices": len(rows), "patients": patients, "scans": sorted(scans)}
 
 
 def _bytes(tensor: Tensor) -> bytes:

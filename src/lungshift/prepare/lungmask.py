@@ -20,7 +20,7 @@ from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import GeometryError, IntensityError
 
 AIR_HU = -320
-"""Below this a voxel is called air or lung: the value of -400 to -320 that agreed best with readers on nineteen scans."""
+"""Below this a voxel is called air or lung; of -450, -380 and -320 the one that agreed best with readers on seven real scans."""
 
 _COARSE_MM = 2.5
 _CLOSING_MM = 10.0

@@ -139,7 +139,7 @@ def prepare_cohort(
         ResourceError: The disk is full; nothing half-made is left.
         InputError: A file of the cohort cannot be used, named in the message.
     """
-    checksums = {case.case_id: case.source.checksums() for case in cohort.cases}
+    checksums = {case.case_id: case.checksums for case in cohort.cases}
     key = _key(cohort, checksums, size, interpolation)
     target = folder / f"{cohort.name}-{key[:12]}"
     if not (target / "cohort.json").is_file():

@@ -113,17 +113,12 @@ def evaluate_cohort(
 
 def _refuse_known(checkpoint: Checkpoint, cohort: Cohort) -> None:
     """Same patients of the same cohort, or the same files under any name."""
-    seen_files = {
-        digest
-        for part in _training_parts(checkpoint)
-        for files in part["checksums"].values()
-        for digest in files.values()
-    }
+    seen_files = {digest for part in _training_parts(checkpoint) for digest in part["scans"]}
     seen_patients = {(part["cohort"], patient) for part in _training_parts(checkpoint) for patient in part["patients"]}
     known = [
         case.case_id
         for case in cohort.cases
-        if (cohort.name, case.patient_id) in seen_patients or set(case.source.checksums().values()) & seen_files
+        if (cohort.name, case.patient_id) in seen_patients or case.scan_checksums & seen_files
     ]
     if known:
         raise LeakageError(

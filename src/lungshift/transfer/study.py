@@ -352,13 +352,13 @@ def _manifest(study: Study, sides: list[Side]) -> dict[str, Any]:
 def _require_two(source: Cohort, target: Cohort) -> None:
     if source.name == target.name:
         raise CohortError(f"Source and target are both called {source.name!r}; a study needs two different cohorts.")
-    shared = {d for c in source.cases for d in c.source.checksums().values()} & {
-        d for c in target.cases for d in c.source.checksums().values()
-    }
-    if shared:
-        raise LeakageError(
-            f"{len(shared)} files of {source.name} are files of {target.name} too; a model would be tested on what it learned."
-        )
+    theirs = {digest: case.case_id for case in target.cases for digest in case.scan_checksums}
+    for case in source.cases:
+        for digest in case.scan_checksums & theirs.keys():
+            raise LeakageError(
+                f"{case.case_id} of {source.name} and {theirs[digest]} of {target.name} are one scan; a model would be tested on "
+                "what it learned. Leave one of them out."
+            )
 
 
 def require_lesions(*cohorts: Cohort) -> None:

@@ -1,0 +1,266 @@
+"""The command line: one message and an exit code for every expected end, never a traceback."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lungshift import cli
+from lungshift.io.nifti import read_mask, read_volume
+from lungshift.io.writing import write_mask, write_volume
+from worlds import tiny_case
+
+COMMANDS = ("demo", "download", "prepare", "train", "fine-tune", "evaluate", "predict", "transfer")
+QUICK = [
+    *(
+        "--set",
+        "prepare.size=16",
+        "--set",
+        "network.levels=2",
+        "--set",
+        "network.width=2",
+        "--set",
+        "training.epochs=1",
+    ),
+    *("--set", "fine_tuning.epochs=1", "--device", "cpu"),
+]
+
+
+def write_cohort(folder: Path, first: int) -> Path:
+    """Five tiny cases as NIfTI with a manifest."""
+    folder.mkdir()
+    lines = ["case_id,volume,lung,lesion"]
+    for seed in range(first, first + 5):
+        case = tiny_case(seed)
+        assert case.lung is not None
+        assert case.lesion is not None
+        write_volume(case.volume, folder / f"{seed}.nii.gz")
+        write_mask(case.lung, folder / f"{seed}-lung.nii.gz")
+        write_mask(case.lesion, folder / f"{seed}-lesion.nii.gz")
+        lines.append(f"c{seed},{seed}.nii.gz,{seed}-lung.nii.gz,{seed}-lesion.nii.gz")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohorts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("cohorts")
+    return str(write_cohort(folder / "home", 0)), str(write_cohort(folder / "away", 10))
+
+
+@pytest.fixture
+def lungshift(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Run a command in this process; its exit code, output and error output."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lungshift", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return call
+
+
+def test_help_names_every_command(lungshift) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = lungshift("--help")
+
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(lungshift, command: str) -> None:  # type: ignore[no-untyped-def]
+    assert lungshift(command, "--help")[0] == 0
+
+
+def test_help_and_dry_run_load_nothing_heavy(cohorts: tuple[str, str]) -> None:
+    heavy = "{'torch', 'lightning', 'monai', 'matplotlib', 'SimpleITK'} & set(sys.modules)"
+    for words in (
+        ["--help"],
+        ["prepare", cohorts[0], "--dry-run"],
+        ["transfer", "paper", "--source", cohorts[0], "--target", cohorts[1], "--dry-run"],
+    ):
+        code = f"import sys; sys.argv = ['lungshift', *{words!r}]; import lungshift.cli as c, atexit; atexit.register(lambda: sys.stderr.write(str({heavy}))); c.main()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr.strip() == "set()", words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["frobnicate"], id="unknown command"),
+        pytest.param(["prepare"], id="missing argument"),
+        pytest.param(["transfer", "paper", "--sorce", "x"], id="unknown option"),
+    ],
+)
+def test_wrong_usage_ends_with_2(lungshift, words: list[str]) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = lungshift(*words)
+
+    assert code == 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["prepare", "/nowhere"], "E_NO_FILE", id="no cohort"),
+        pytest.param(["transfer", "papre", "--source", "a", "--target", "b"], "E_PROTOCOL", id="no protocol"),
+        pytest.param(["predict", "/nowhere", "scan.nii.gz"], "E_CHECKPOINT", id="no checkpoint"),
+    ],
+)
+def test_refused_input_ends_with_1_and_one_message(lungshift, words: list[str], says: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = lungshift(*words)
+
+    assert code == 1
+    assert err.startswith(says)
+    assert "Traceback" not in err
+
+
+def test_a_device_that_is_missing_ends_with_5(lungshift, cohorts: tuple[str, str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = lungshift("train", cohorts[0], *QUICK[:-1], "cuda:99", "--output", str(tmp_path / "run"))
+
+    assert code == 5
+    assert "E_MISSING" in err
+
+
+def test_a_full_disk_ends_with_6_and_leaves_nothing(  # type: ignore[no-untyped-def]
+    lungshift, cohorts: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+
+    code, _, err = lungshift("prepare", cohorts[0], "--size", "16", "--output", str(tmp_path / "cache"))
+
+    assert code == 6
+    assert "No space left on device" in err
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_an_output_below_a_file_is_refused(lungshift, cohorts: tuple[str, str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").write_text("mine")
+
+    code, _, err = lungshift("prepare", cohorts[0], "--output", str(tmp_path / "file"))
+
+    assert code == 1
+    assert "Cannot write" in err
+
+
+def test_preparing_says_what_was_found(lungshift, cohorts: tuple[str, str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = lungshift("prepare", cohorts[0], "--size", "16", "--output", str(tmp_path))
+
+    assert code == 0
+    assert "5 cases, 25 slices, 20 with lung, 10 with lesion" in out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("main") / "run"
+
+
+class TestTheMainJob:
+    def test_transfer_writes_page_tables_and_checkpoints(
+        self, lungshift, cohorts: tuple[str, str], folder: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        code, out, _ = lungshift(
+            "transfer", "quick", "--source", cohorts[0], "--target", cohorts[1], *QUICK, "--output", str(folder)
+        )
+
+        assert code == 0
+        assert "report.html" in out
+        assert "Content-Security-Policy" in (folder / "report.html").read_text()
+        with open(folder / "counts.csv") as stream:
+            assert len(list(csv.DictReader(stream))) == 3 * 2 * 4, (
+                "three runs, two tested patients, four slices with lung"
+            )
+        assert json.loads((folder / "run.json").read_text())["status"] == "done"
+
+    def test_the_finished_run_is_kept(self, lungshift, cohorts: tuple[str, str], folder: Path) -> None:  # type: ignore[no-untyped-def]
+        code, _, err = lungshift(
+            "transfer", "quick", "--source", cohorts[0], "--target", cohorts[1], *QUICK, "--output", str(folder)
+        )
+
+        assert code == 1
+        assert "E_EXISTS" in err
+        assert "--overwrite" in err
+
+    def test_its_checkpoint_predicts_a_scan_on_its_own_grid(
+        self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        scan, lung = f"{cohorts[1]}/10.nii.gz", f"{cohorts[1]}/10-lung.nii.gz"
+        words = [
+            "predict",
+            str(folder / "checkpoints" / "source-seed0"),
+            scan,
+            "--lung",
+            lung,
+            "--output",
+            str(tmp_path / "mask.nii.gz"),
+        ]
+
+        code, out, _ = lungshift(*words)
+
+        assert code == 0
+        assert "Research use only" in out
+        mask = read_mask(tmp_path / "mask.nii.gz", read_volume(scan).geometry)
+        assert mask.voxels.dtype == np.bool_
+        assert lungshift(*words)[0] == 1, "an existing mask is kept"
+
+    def test_its_checkpoint_is_judged_where_it_was_not_trained_and_refused_where_it_was(
+        self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        model = str(folder / "checkpoints" / "source-seed0")
+
+        code, out, _ = lungshift("evaluate", model, cohorts[1], "--output", str(tmp_path / "away"), "--device", "cpu")
+        refused, _, err = lungshift(
+            "evaluate", model, cohorts[0], "--output", str(tmp_path / "home"), "--device", "cpu"
+        )
+
+        assert code == 0
+        assert "lesion_slices" in out
+        assert refused == 1
+        assert "E_LEAK" in err
+
+    def test_it_is_fine_tuned_with_one_patient(
+        self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        model = str(folder / "checkpoints" / "source-seed0")
+
+        code, out, _ = lungshift(
+            "fine-tune", model, cohorts[1], "--budget", "1", *QUICK, "--output", str(tmp_path / "tuned")
+        )
+
+        assert code == 0
+        assert "Checkpoint" in out
+        assert (tmp_path / "tuned" / "scores.csv").is_file()
+
+
+def test_ctrl_c_ends_with_130_and_the_run_can_be_taken_up_again(cohorts: tuple[str, str], tmp_path: Path) -> None:
+    words = ["train", cohorts[0], *QUICK, "--set", "training.epochs=100000", "--output", str(tmp_path / "run")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lungshift", *words], stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 2/" in line:
+                break
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+
+    assert process.returncode == 130
+    assert "takes the run up again" in rest
+    assert "Traceback" not in rest
+    assert list((tmp_path / "run" / "checkpoints").glob("*.state.safetensors"))

@@ -1,0 +1,178 @@
+"""The study, end to end, on worlds that train in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lungshift.ct.case import Case, Cohort
+from lungshift.errors import CohortError, LeakageError
+from lungshift.learn.checkpoint import load_checkpoint
+from lungshift.learn.settings import NetworkSettings, TrainingSettings
+from lungshift.measure.overlap import Counts
+from lungshift.transfer.outcome import Outcome
+from lungshift.transfer.protocol import DecisionSettings, PrepareSettings, Protocol, SplitSettings
+from lungshift.transfer.single import Trained, evaluate_cohort, train_cohort
+from lungshift.transfer.study import Silent, run
+from worlds import cohort_of, tiny_case
+
+SHORT = TrainingSettings(epochs=1, patience=0, batch=8, micro_batch=8, learning_rate=1e-2)
+TINY = Protocol(
+    "tiny",
+    prepare=PrepareSettings(size=16),
+    split=SplitSettings(test_share=0.4, validation_patients=1),
+    network=NetworkSettings(width=2, levels=2),
+    training=SHORT,
+    fine_tuning=SHORT,
+    decision=DecisionSettings(choose_on_validation=True),
+    budgets=(1, 2),
+)
+BY_SLICE = replace(TINY, split=SplitSettings("slice", train_slices=8, validation_slices=4))
+
+
+def cohort(name: str, first: int, **options: int) -> Cohort:
+    return cohort_of(*(tiny_case(seed, **options) for seed in range(first, first + 5)), name=name)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return run(TINY, cohort("home", 0), cohort("away", 10), tmp_path_factory.mktemp("study"), device="cpu")
+
+
+def test_every_arm_is_tested_on_the_same_held_out_slices(outcome: Outcome) -> None:
+    away = [run for run in outcome.runs if run.role == "target"]
+
+    assert [(run.arm, run.budget) for run in away] == [
+        ("zero_shot", "nothing"),
+        ("fine_tuned", "1 patient"),
+        ("fine_tuned", "2 patients"),
+    ]
+    assert len({(tuple(run.scores.cases), tuple(run.scores.slices)) for run in away}) == 1
+
+
+def test_no_patient_stands_on_two_sides(outcome: Outcome) -> None:
+    assert not outcome.leaky
+    for split in outcome.splits:
+        sides = [set(split.patients[part]) for part in ("train", "validation", "test")]
+        assert not sides[0] & sides[2]
+        assert not sides[1] & sides[2]
+        assert not sides[0] & sides[1]
+
+
+def test_counts_hold_every_pixel_of_every_tested_slice(outcome: Outcome) -> None:
+    for tested in outcome.runs:
+        assert (tested.scores.counts.sum(axis=1) == 16 * 16).all()
+        assert (tested.scores.in_lung.sum(axis=1) < 16 * 16).all()
+
+
+def test_scores_on_the_scans_own_pixels_count_its_own_reference(outcome: Outcome) -> None:
+    for tested in outcome.runs:
+        native = tested.scores.native
+        assert native is not None
+        assert (native.sum(axis=1) == 32 * 32).all()
+        lesion = Counts.of(native)
+        assert lesion.tp + lesion.fn == 16 * (tested.scores.counts[:, [0, 2]].sum(axis=1) > 0).sum()
+
+
+def test_the_manifest_says_what_the_result_depends_on(outcome: Outcome) -> None:
+    assert outcome.manifest["protocol"]["seeds"] == (0,)
+    assert set(outcome.manifest["inputs"]) == {"home", "away"}
+    assert {"torch", "python", "threads", "instructions"} <= set(outcome.manifest["software"])
+
+
+def test_examples_are_good_typical_and_bad(outcome: Outcome) -> None:
+    kinds = [example.kind for example in outcome.examples]
+    first = {example.kind: example.dice for example in outcome.examples[:3]}
+
+    assert kinds[:3] == ["good", "typical", "bad"]
+    assert first["good"] >= first["typical"] >= first["bad"]
+
+
+def test_a_study_that_is_run_again_in_its_folder_trains_nothing_and_says_the_same(tmp_path: Path) -> None:
+    once = run(TINY, cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
+    stages: list[str] = []
+
+    class Listening(Silent):
+        def stage(self, text: str) -> None:
+            stages.append(text)
+
+    again = run(TINY, cohort("home", 0), cohort("away", 10), tmp_path, device="cpu", watcher=Listening())
+
+    assert not [stage for stage in stages if stage.startswith("Training")]
+    for one, other in zip(once.runs, again.runs, strict=True):
+        np.testing.assert_array_equal(one.scores.counts, other.scores.counts)
+    assert not list((tmp_path / "checkpoints").glob("*.state.*"))
+
+
+def test_the_split_by_slice_is_called_leaky(tmp_path: Path) -> None:
+    leaky = run(BY_SLICE, cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
+
+    assert leaky.leaky
+    assert [run.budget for run in leaky.runs] == ["all", "nothing", "8 slices"]
+
+
+def test_each_seed_has_its_own_runs(tmp_path: Path) -> None:
+    two = run(replace(TINY, seeds=(0, 1), budgets=(1,)), cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
+
+    assert [run.seed for run in two.runs] == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("arms", [("zero_shot",), ("fine_tuned",)])
+def test_only_the_arms_that_were_asked_for_are_run(tmp_path: Path, arms: tuple) -> None:
+    some = run(replace(TINY, arms=arms, budgets=(1,)), cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
+
+    assert tuple(run.arm for run in some.runs if run.role == "target") == arms
+
+
+def test_cohorts_that_share_a_scan_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LeakageError, match="case4 of home and case4 of away are one scan"):
+        run(TINY, cohort("home", 0), cohort("away", 4), tmp_path, device="cpu")
+
+
+def test_a_cohort_against_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CohortError, match="two different cohorts"):
+        run(TINY, cohort("home", 0), cohort("home", 10), tmp_path, device="cpu")
+
+
+def test_a_case_without_lesion_mask_is_named(tmp_path: Path) -> None:
+    bare = tiny_case(20)
+    broken = cohort_of(tiny_case(10), Case(bare.volume, bare.lung, None, "bare"), name="away")
+
+    with pytest.raises(CohortError, match="no lesion mask for bare"):
+        run(TINY, cohort("home", 0), broken, tmp_path, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train_cohort(TINY, cohort("home", 0), tmp_path_factory.mktemp("train"), device="cpu")
+
+
+class TestOneCohort:
+    def test_training_keeps_a_checkpoint_and_scores_the_patients_held_back(self, trained: Trained) -> None:
+        assert load_checkpoint(trained.folder).fingerprint == trained.checkpoint.fingerprint
+        assert set(trained.scores.patients) == set(trained.split.patients["test"])
+
+    def test_fine_tuning_remembers_its_parent(self, trained: Trained, tmp_path: Path) -> None:
+        tuned = train_cohort(TINY, cohort("away", 10), tmp_path, start=trained.checkpoint, budget=1, device="cpu")
+
+        assert tuned.checkpoint.parent is not None
+        assert tuned.checkpoint.parent["trained_on"][0]["cohort"] == "home"
+        assert len(tuned.split.patients["train"]) == 1
+
+    def test_a_checkpoint_is_judged_on_another_cohort(self, trained: Trained, tmp_path: Path) -> None:
+        scores = evaluate_cohort(trained.checkpoint, cohort("away", 10), tmp_path, device="cpu")
+
+        assert len(set(scores.patients)) == 5
+
+    @pytest.mark.parametrize("name", ["home", "the same files under another name"])
+    def test_it_is_not_judged_on_what_it_was_trained_on(self, trained: Trained, tmp_path: Path, name: str) -> None:
+        with pytest.raises(LeakageError, match="was trained on"):
+            evaluate_cohort(trained.checkpoint, cohort(name, 0), tmp_path, device="cpu")
+
+    def test_unless_that_is_asked_for(self, trained: Trained, tmp_path: Path) -> None:
+        assert len(
+            evaluate_cohort(trained.checkpoint, cohort("home", 0), tmp_path, allow_leak=True, device="cpu").cases
+        )
