@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.inputs import case_files
 from benchmarks.result import Result
+from benchmarks.setup import Setup
 from benchmarks.turns import Contestant
 
 _SIDE, _TIMES = 2048, 4
 
 
-def measure_ceilings(setup) -> list[Result]:
+def measure_ceilings(setup: Setup) -> list[Result]:
     """Memory, inflating, arithmetic in two formats, disk."""
     files = case_files(setup.phantom)
     inflated = sum(_inflated_bytes(Path(path)) for case in files for path in case.values())
@@ -25,14 +27,15 @@ def measure_ceilings(setup) -> list[Result]:
     ]
 
 
-def _rate(work: float, name: str, **settings: object) -> float:
+def _rate(work: float, name: str, **settings: Any) -> float:
     with Contestant(f"benchmarks.contest_{name}", **settings) as contestant:
         return work / min(contestant.turn().cpu_s for _ in range(5))
 
 
 def _disk(folder: str) -> float:
     with Contestant("benchmarks.contest_machine:disk_write", output=folder) as contestant:
-        return 128 * 2**20 / min(contestant.turn().answer for _ in range(3)) / 1e6
+        seconds = min(float(contestant.turn().answer) for _ in range(3))
+    return 128 * 2**20 / seconds / 1e6
 
 
 def _inflated_bytes(path: Path) -> int:
@@ -40,4 +43,4 @@ def _inflated_bytes(path: Path) -> int:
     import numpy as np
 
     image = nib.load(path)
-    return int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    return int(np.prod(image.shape) * image.get_data_dtype().itemsize)

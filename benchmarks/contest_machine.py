@@ -67,6 +67,7 @@ def imports(arguments: list[str]) -> Work:
 
     def work() -> list[str]:
         ran = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
-        return json.loads(ran.stdout.splitlines()[-1])
+        found: list[str] = json.loads(ran.stdout.splitlines()[-1])
+        return found
 
     return work

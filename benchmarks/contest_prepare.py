@@ -6,6 +6,10 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Work = Callable[[], None]
 Case = dict[str, str]
@@ -37,12 +41,16 @@ def isal(cases: list[Case]) -> Work:
                     member.decompress(file.read(1 << 17) if member.needs_input else b"", 1 << 17)
                 rest = member.unused_data or file.read(1 << 17)
 
-    return lambda: [inflate(path) for case in cases for path in case.values()] and None
+    def work() -> None:
+        for case in cases:
+            for path in case.values():
+                inflate(path)
+
+    return work
 
 
 def simpleitk(cases: list[Case], output: str, size: int) -> Work:
     """SimpleITK and numpy: read, orient, resample in the plane, round, count, save. No checksums, no checks, no fsync."""
-    import numpy as np
     import SimpleITK as sitk  # noqa: N813
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -54,9 +62,10 @@ def simpleitk(cases: list[Case], output: str, size: int) -> Work:
             reference = sitk.Image(size, size, image.GetSize()[2], image.GetPixelID())
             reference.CopyInformation(_shrunk(image, size))
             image = sitk.Resample(image, reference, sitk.Transform(), method, fill)
-        return sitk.GetArrayFromImage(image)
+        array: np.ndarray = sitk.GetArrayFromImage(image)
+        return array
 
-    def _shrunk(image: sitk.Image, size: int) -> sitk.Image:
+    def _shrunk(image: Any, size: int) -> Any:
         columns, rows, slices = image.GetSize()
         x, y, z = image.GetSpacing()
         frame = sitk.Image(size, size, slices, sitk.sitkUInt8)
@@ -116,7 +125,7 @@ def plain_write(output: str, slices: int, size: int) -> Work:
     return work
 
 
-def _keep(stem: Path, hu, lung, lesion) -> None:  # noqa: ANN001
+def _keep(stem: Path, hu: np.ndarray, lung: np.ndarray, lesion: np.ndarray) -> None:
     """What the others also make: int16 pictures, one byte of masks a pixel, counts of each slice."""
     import numpy as np
 

@@ -24,7 +24,7 @@ def matmul(kind: str, side: int = 2048, times: int = 4) -> Work:
     return work
 
 
-def lungshift(width: int, size: int, micro_batch: int, keep_memory: bool = True, precision: str = "bf16") -> Work:
+def lungshift(width: int, size: int, micro_batch: int, keep_memory: bool = True) -> Work:
     """``fit``'s own step (bf16, channels-last, fused Adam) on one micro-batch that stays in memory."""
     import torch
 
@@ -34,7 +34,7 @@ def lungshift(width: int, size: int, micro_batch: int, keep_memory: bool = True,
     torch.set_num_threads(1)
     if not keep_memory:
         machine._keep_freed_memory = lambda: None
-    job, fabric = _job(width, micro_batch, micro_batch, precision), machine.start_fabric("cpu", precision)
+    job, fabric = _job(width, micro_batch, micro_batch), machine.start_fabric("cpu", "bf16")
     state = training._begin(job, fabric, None)
     state.model.train()
     images = torch.rand(micro_batch, 2, size, size).contiguous(memory_format=torch.channels_last)
@@ -88,7 +88,7 @@ def whole_batch(prepared: str, width: int, micro_batch: int, parts: int, keep_me
     if not keep_memory:
         machine._keep_freed_memory = lambda: None
     slices = parts * micro_batch
-    job = _job(width, slices, micro_batch, "bf16", prepared, epochs=2)
+    job = _job(width, slices, micro_batch, prepared, epochs=2)
     return lambda: training.fit(job, device="cpu") and None
 
 
@@ -138,9 +138,7 @@ def inference(width: int, size: int, slices: int = 8) -> Work:
     return work
 
 
-def _job(
-    width: int, slices: int, micro_batch: int, precision: str, prepared: str | None = None, epochs: int = 1
-) -> Any:
+def _job(width: int, slices: int, micro_batch: int, prepared: str | None = None, epochs: int = 1) -> Any:
     """A job like that of the protocol ``paper``, without early stopping; without ``prepared`` its slices are never read."""
     from dataclasses import replace
 
@@ -158,7 +156,7 @@ def _job(
         if prepared
         else PreparedCohort(Path(), "none", "none", 320, "linear", (), np.zeros(slices, SLICE_DTYPE), {})
     )
-    settings = replace(paper.training, batch=slices, micro_batch=micro_batch, precision=precision, epochs=epochs)
+    settings = replace(paper.training, batch=slices, micro_batch=micro_batch, epochs=epochs)
     rows = np.arange(slices)
     return Job(
         SliceSet.of(cohort, rows),

@@ -31,9 +31,10 @@ def write_phantom(folder: Path, slices: int, size: int = 512) -> None:
     (folder / "manifest.toml").write_text(MANIFEST)
     spacing = case.volume.geometry.spacing_mm
     hu = case.volume.hu if case.volume.hu.dtype == np.int16 else np.rint(case.volume.hu).astype(np.int16)
-    for name, voxels in (("volume", hu), ("lung", case.lung.voxels), ("lesion", case.lesion.voxels)):
-        array = voxels.view(np.uint8) if voxels.dtype == bool else voxels
-        _write_repeated(folder / f"{name}.nii.gz", array, slices, spacing)
+    _write_repeated(folder / "volume.nii.gz", hu, slices, spacing)
+    for name, mask in (("lung", case.lung), ("lesion", case.lesion)):
+        if mask is not None:
+            _write_repeated(folder / f"{name}.nii.gz", mask.voxels.view(np.uint8), slices, spacing)
 
 
 def _write_repeated(path: Path, array: np.ndarray, slices: int, spacing_mm: tuple[float, float, float]) -> None:

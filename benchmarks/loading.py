@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.result import Result
+from benchmarks.setup import Setup
 from benchmarks.turns import Contestant
 
 _M = "benchmarks.contest_train:"
 
 
-def measure_loading(setup) -> list[Result]:
+def measure_loading(setup: Setup) -> list[Result]:
     """Slices per CPU second, at one thread."""
     slices = 20 if setup.quick else 200
-    loader = {"prepared": str(setup.prepared), "slices": slices}
+    loader: dict[str, Any] = {"prepared": str(setup.prepared), "slices": slices}
     plain, changed = (
         slices / _best(setup, _M + "loading", augmented=augmented, **loader) for augmented in (False, True)
     )
@@ -25,6 +28,6 @@ def measure_loading(setup) -> list[Result]:
     ]
 
 
-def _best(setup, name: str, **settings: object) -> float:
+def _best(setup: Setup, name: str, **settings: Any) -> float:
     with Contestant(name, **settings) as contestant:
         return min(contestant.turn().cpu_s for _ in range(setup.rounds))

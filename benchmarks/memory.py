@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from benchmarks.result import Result
+from benchmarks.setup import Setup
 from benchmarks.turns import Contestant
 
 _PREPARE, _BATCH = "benchmarks.contest_prepare:lungshift", "benchmarks.contest_train:whole_batch"
 
 
-def measure_memory(setup) -> list[Result]:
+def measure_memory(setup: Setup) -> list[Result]:
     """Resident memory of processes that do nothing else."""
     return [_prepare(setup), *_batches(setup)]
 
 
-def _prepare(setup) -> Result:
+def _prepare(setup: Setup) -> Result:
     peaks = {}
     for slices, folder in setup.phantoms_short_and_long.items():
         with Contestant(_PREPARE, cohort=str(folder), output=str(setup.folder), size=setup.size) as contestant:
@@ -23,7 +24,7 @@ def _prepare(setup) -> Result:
     return Result(f"memory to prepare {many} slices / {few}", high / low, goal=1.1, note=note)
 
 
-def _batches(setup) -> list[Result]:
+def _batches(setup: Setup) -> list[Result]:
     from lungshift.transfer.protocol import read_protocol
 
     micro = 2 if setup.quick else read_protocol("paper").training.micro_batch
@@ -35,7 +36,7 @@ def _batches(setup) -> list[Result]:
     return results
 
 
-def _batch(setup, width: int, micro_batch: int, parts: int, goal: float) -> Result:
+def _batch(setup: Setup, width: int, micro_batch: int, parts: int, goal: float) -> Result:
     with Contestant(_BATCH, prepared=str(setup.prepared), width=width, micro_batch=micro_batch, parts=parts) as one:
         start, peak = one.start_mib, one.turn().peak_mib
     shown = "all 45 slices" if parts > 2 else f"{parts} micro-batches a step; the others of the 45 have the same size"

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import Result
 
@@ -16,7 +17,7 @@ _PACKAGES = ("lungshift", "numpy", "torch", "isal", "nibabel", "SimpleITK", "pil
 _HEAD = "| what | goal | measured | verdict | how |\n|---|---|---|---|---|"
 
 
-def describe_machine() -> dict[str, object]:
+def describe_machine() -> dict[str, Any]:
     """Processor, cores, load and versions; nothing that names the machine."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -34,7 +35,7 @@ def table(results: list[Result]) -> str:
     return "\n".join([_HEAD, *(result.as_row() for result in results)])
 
 
-def write_report(parts: dict[str, list[Result]], start: dict[str, object], command: str, output: Path) -> None:
+def write_report(parts: dict[str, list[Result]], start: dict[str, Any], command: str, output: Path) -> None:
     """Write the page, and a JSON of the same values beside it."""
     end_load = describe_machine()["load"]
     versions = ", ".join(f"{name} {version}" for name, version in start["versions"].items())

@@ -33,8 +33,10 @@ class Result:
             return "skipped"
         if self.goal is None:
             return ""
-        over = self.value / self.goal if self.sense == "at most" else self.goal / self.value
-        return "met" if over <= 1 else f"missed by a factor of {over:.2f}"
+        low, high = (self.value, self.goal) if self.sense == "at most" else (self.goal, self.value)
+        if low <= high:
+            return "met"
+        return f"missed by a factor of {low / high:.2f}" if high else f"missed by {low:g}"
 
     def as_row(self) -> str:
         """The result as a row of a markdown table: what, goal, measured, verdict, note."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from benchmarks.result import Result
+from benchmarks.setup import Setup
 from benchmarks.turns import Contestant
 
 _M = "benchmarks.contest_machine:"
 
 
-def measure_starting(setup) -> list[Result]:
+def measure_starting(setup: Setup) -> list[Result]:
     """Seconds to ``--help``, and heavy imports of commands that do not need them."""
     cohort = str(setup.phantom)
     commands = {

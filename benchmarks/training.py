@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.result import Result
+from benchmarks.setup import Setup
 from benchmarks.turns import Contestant, all_of, take_turns
 
 _M = "benchmarks.contest_train:"
 _MATMUL_FLOPS = 2 * 2048**3 * 4
 
 
-def measure_training(setup) -> list[Result]:
+def measure_training(setup: Setup) -> list[Result]:
     """Share of the bf16 peak, speed over Keras, and what keeping freed memory brings, all in turns."""
     width, micro_batch = (4, 2) if setup.quick else (32, 5)
-    step = {"width": width, "size": setup.size, "micro_batch": micro_batch}
+    step: dict[str, Any] = {"width": width, "size": setup.size, "micro_batch": micro_batch}
     contestants = {
         "peak": Contestant(_M + "matmul", kind="bfloat16"),
         "ours": Contestant(_M + "lungshift", **step),
@@ -24,7 +27,7 @@ def measure_training(setup) -> list[Result]:
         cpu = take_turns(contestants, min(2, setup.rounds))
     flops, peak = micro_batch * step_flops(width, setup.size), _MATMUL_FLOPS / cpu["peak"]
     rate = flops / cpu["ours"]
-    note = f"width {width}, {micro_batch} slices: {flops / 1e9:.0f} GFLOP, {rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s"
+    note = f"width {width}, {micro_batch} slices: {flops / 1e9:.0f} GFLOP at {rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s (oneDNN matrix product, 2048²)"
     keras = "same network, batch and optimiser" if setup.keras else "no Keras environment; name one with --keras"
     return [
         Result("training step, share of the bf16 peak", rate / peak, "", 0.6, "at least", note),

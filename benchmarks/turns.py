@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -56,29 +56,32 @@ class Contestant:
         self._process = subprocess.Popen(
             command, cwd=root, env=os.environ | ONE_THREAD, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        self._commands = cast(TextIO, self._process.stdin)
+        self._answers = cast(TextIO, self._process.stdout)
         self.start_mib = float(self._read()["peak_mib"])
 
     def __enter__(self) -> Contestant:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
+        self._commands.close()
         self._process.wait()
 
     def turn(self) -> Turn:
         """Let it work once."""
-        print(file=self._process.stdin, flush=True)
+        print(file=self._commands, flush=True)
         return Turn(**self._read())
 
     def _read(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise RuntimeError(f"{self._name} ended with exit code {self._process.wait()}; its message is above.")
-        return json.loads(line)
+        cost: dict[str, Any] = json.loads(line)
+        return cost
 
 
 def take_turns(contestants: dict[str, Contestant], rounds: int) -> dict[str, float]:
-    """Best CPU seconds of each contestant over so many rounds of A B C, A B C, …"""
+    """Best CPU seconds of each contestant over so many rounds in which each has its turn (A B C, A B C)."""
     best = dict.fromkeys(contestants, float("inf"))
     for _ in range(rounds):
         for name, contestant in contestants.items():

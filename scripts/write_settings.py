@@ -13,6 +13,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -107,7 +108,7 @@ def _sentences(owner: type) -> dict[str, str]:
     """The text under each field of a class; Python itself does not keep it."""
     body = ast.parse(inspect.getsource(owner)).body[0].body  # type: ignore[attr-defined]
     found = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             found[ast.unparse(field.target)] = " ".join(inspect.cleandoc(str(text.value.value)).split())
     return found

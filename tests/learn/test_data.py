@@ -72,17 +72,22 @@ def test_a_frame_holds_its_lung_box_and_lies_on_the_picture(top: int, left: int,
     assert (down.stop - down.start) % 4 == 0
 
 
-@pytest.mark.parametrize("network", [PLAIN, CROPPED], ids=["whole", "cropped"])
-def test_an_epoch_holds_every_slice_once_and_each_epoch_has_its_own_order(
-    prepared: PreparedCohort, network: NetworkSettings
-) -> None:
+def test_an_epoch_holds_every_slice_once_and_each_epoch_has_its_own_order(prepared: PreparedCohort) -> None:
     slices = SliceSet.of(prepared, np.arange(15))
 
-    plans = [plan_epoch(slices, network, 4, seed=1, epoch=epoch) for epoch in (0, 1, 0)]
+    plans = [plan_epoch(slices, 4, seed=1, epoch=epoch) for epoch in (0, 1, 0)]
 
     assert sorted(number for step in plans[0] for number in step) == list(range(15))
     assert plans[0] == plans[2]
     assert plans[0] != plans[1]
+
+
+def test_a_balanced_epoch_draws_patients_with_few_slices_as_often(prepared: PreparedCohort) -> None:
+    slices = SliceSet.of(prepared, np.array([0, 1, 2, 3, 4, 5]))
+
+    drawn = [number for epoch in range(300) for step in plan_epoch(slices, 4, 0, epoch, balance=1.0) for number in step]
+
+    assert np.mean(np.array(drawn) == 5) == pytest.approx(0.5, abs=0.05), "the second patient has one slice of six"
 
 
 def test_a_slice_is_augmented_alike_whatever_stands_beside_it_and_whoever_makes_it(prepared: PreparedCohort) -> None:

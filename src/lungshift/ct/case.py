@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -54,6 +54,7 @@ class CaseSlice:
     lesion: Bool[np.ndarray, "row column"] | None
 
 
+@runtime_checkable
 class CaseSource(Protocol):
     """Where a case comes from; nothing is read before it is asked for."""
 

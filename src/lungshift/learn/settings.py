@@ -98,6 +98,8 @@ class TrainingSettings:
     """Slices per step of the optimiser."""
     micro_batch: int = 5
     """Slices held in memory at once; gradients add up to exactly those of the whole batch (without batch norm)."""
+    balance: float = 0.0
+    """Draw patients with few slices more often: 0 takes every slice once an epoch, 1 gives each patient the same share."""
     optimiser: Literal["adam", "adamw"] = "adam"
     """The optimiser; adamw uses ``weight_decay``."""
     learning_rate: float = 1e-4

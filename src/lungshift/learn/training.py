@@ -121,7 +121,7 @@ def _begin(job: Job, fabric: Fabric, state_file: Path | None) -> TrainingState:
 def _train_epoch(job: Job, state: TrainingState, fabric: Fabric, workers: int) -> float:
     """One pass over the training slices; the mean of their losses."""
     settings = job.training
-    steps = plan_epoch(job.train, job.network, settings.batch, job.seed, state.epoch)
+    steps = plan_epoch(job.train, settings.batch, job.seed, state.epoch, settings.balance)
     shards = [_shard(step, fabric, settings) for step in steps]
     plan, key = [part for shard in shards for part in shard], (job.seed, state.epoch)
     batches = iter(load_batches(job.train, plan, job.network, _augmentation(settings), key, workers))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, runtime_checkable
 from typing import Protocol as Interface
 
 import numpy as np
@@ -30,6 +30,7 @@ from lungshift.transfer.outcome import CohortSummary, Example, Outcome, Run, Sco
 from lungshift.transfer.protocol import Protocol
 
 
+@runtime_checkable
 class Watcher(Interface):
     """Is told how a study goes on; the command line shows it as bars."""
 
