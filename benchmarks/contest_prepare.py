@@ -15,14 +15,17 @@ Work = Callable[[], None]
 Case = dict[str, str]
 
 
-def lungshift(cohort: str, output: str, size: int) -> Work:
-    """``prepare_cohort(read_cohort(folder))`` into an empty folder, checksums, checks and fsync included."""
+def lungshift(cohort: str, output: str, size: int, first: int | None = None) -> Work:
+    """``prepare_cohort(read_cohort(folder))``, or its first cases, into an empty folder; checksums, checks and fsync included."""
+    from dataclasses import replace
+
     from lungshift.io.cohort import read_cohort
     from lungshift.prepare.prepared import prepare_cohort
 
     def work() -> None:
         with tempfile.TemporaryDirectory(dir=output) as folder:
-            prepare_cohort(read_cohort(Path(cohort)), Path(folder), size=size)
+            found = read_cohort(Path(cohort))
+            prepare_cohort(replace(found, cases=found.cases[:first]), Path(folder), size=size)
 
     return work
 

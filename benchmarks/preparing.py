@@ -58,22 +58,28 @@ def _measure(setup: Setup, name: str, folder: Path) -> list[Result]:
             cpu["ours"] / (cpu["isal"] + cpu["write"]),
             note=f"{1e3 * cpu['write']:.2f} ms a slice to write",
         ),
-        *(_rival(setup, rival, name, files, cpu["ours"]) for rival in _RIVALS),
+        *(_rival(setup, rival, name, folder, files) for rival in _RIVALS),
     ]
 
 
-def _rival(setup: Setup, rival: Rival, name: str, files: list[dict[str, str]], ours: float) -> Result:
+def _rival(setup: Setup, rival: Rival, name: str, folder: Path, files: list[dict[str, str]]) -> Result:
     what = f"{rival.title} / prepare ({name})"
     python = setup.skimage if rival.function == "nibabel" else sys.executable
     if python is None:
         return Result(what, None, goal=rival.goal, sense="at least", note="no environment; name one with --skimage")
     some = files[: rival.cases]
     slices = sum(_slices(case["volume"]) for case in some)
-    settings: dict[str, Any] = {"cases": some, "output": str(setup.folder), "size": setup.size}
-    with Contestant(_M + rival.function, python=python, **settings) as contestant:
-        cpu = min(contestant.turn().cpu_s for _ in range(min(2, setup.rounds))) / slices
-    note = f"{1e3 * cpu:.2f} ms a slice, measured on {slices} slices (at most {rival.cases} cases)"
-    return Result(what, cpu / ours, goal=rival.goal, sense="at least", note=note)
+    settings: dict[str, Any] = {"output": str(setup.folder), "size": setup.size}
+    contestants = {
+        "ours": Contestant(_M + "lungshift", cohort=str(folder), first=rival.cases, **settings),
+        "rival": Contestant(_M + rival.function, python=python, cases=some, **settings),
+    }
+    with all_of(*contestants.values()):
+        cpu = {n: 1e3 * seconds / slices for n, seconds in take_turns(contestants, min(2, setup.rounds)).items()}
+    note = (
+        f"{cpu['rival']:.2f} ms a slice against {cpu['ours']:.2f}; {slices} slices, {len(some)} of {len(files)} cases"
+    )
+    return Result(what, cpu["rival"] / cpu["ours"], goal=rival.goal, sense="at least", note=note)
 
 
 def _slices(path: str) -> int:

@@ -14,6 +14,11 @@ from typing import Any
 from benchmarks.result import Result
 
 _PACKAGES = ("lungshift", "numpy", "torch", "isal", "nibabel", "SimpleITK", "pillow")
+_INTRODUCTION = """# Speed and memory
+
+Written by the runs themselves; `benchmarks/README.md` says how to repeat them and how to read them. Times are CPU seconds of one
+thread, the best of a contestant's turns; a ratio is of contestants that took turns in one run. The run is named under each table.
+"""
 _HEAD = "| what | goal | measured | verdict | how |\n|---|---|---|---|---|"
 
 
@@ -36,26 +41,25 @@ def table(results: list[Result]) -> str:
 
 
 def write_report(parts: dict[str, list[Result]], start: dict[str, Any], command: str, output: Path) -> None:
-    """Write the page, and a JSON of the same values beside it."""
-    end_load = describe_machine()["load"]
-    versions = ", ".join(f"{name} {version}" for name, version in start["versions"].items())
-    text = [
-        "# Speed and memory\n",
-        "Written by the run itself; see `benchmarks/README.md` for how to repeat it and how to read it. Times are CPU seconds of "
-        "one thread, the best of the turns; ratios are of contestants that took turns in this run.\n",
-        f"- Date: {start['date']}",
-        f"- Command: `{command}`",
-        f"- Machine: {start['processor']}, {start['cores']} cores, {start['system']}; load {start['load']} at the start, "
-        f"{end_load} at the end (1, 5 and 15 minutes)",
-        f"- Versions: Python {start['python']}, {versions}\n",
-    ]
+    """Write the page, and a JSON of the same values beside it; parts of an earlier run that were not run again are kept."""
+    here = start | {"load_at_end": describe_machine()["load"], "command": command}
+    file = output.with_suffix(".json")
+    whole = json.loads(file.read_text()) if file.is_file() else {}
     for title, results in parts.items():
-        text += [f"## {title}\n", table(results) + "\n"]
+        whole[title] = {"run": here, "results": [asdict(result) | {"verdict": result.verdict} for result in results]}
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text("\n".join(text))
-    values = {title: [asdict(r) | {"verdict": r.verdict} for r in results] for title, results in parts.items()}
-    whole = start | {"load_at_end": end_load, "command": command, "results": values}
-    output.with_suffix(".json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+    file.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+    output.write_text("\n".join([_INTRODUCTION, *(_section(title, part) for title, part in whole.items())]))
+
+
+def _section(title: str, part: dict[str, Any]) -> str:
+    run = part["run"]
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    rows = [Result(**{key: value for key, value in row.items() if key != "verdict"}) for row in part["results"]]
+    return (
+        f"## {title}\n\n{table(rows)}\n\n{run['date']}, `{run['command']}`, {run['processor']}, {run['cores']} cores, {run['system']}, "
+        f"load (1, 5, 15 minutes) {run['load']} at the start and {run['load_at_end']} at the end; Python {run['python']}, {versions}.\n"
+    )
 
 
 def _processor() -> str:

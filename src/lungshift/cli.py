@@ -225,6 +225,8 @@ def main() -> None:
     """Run the command line; every expected error is one message and an exit code, never a traceback."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _fail("E_USAGE: a command is one process; to train with several, call lungshift.fit under torchrun.", 2)
     try:
         app()
     except SystemExit as end:

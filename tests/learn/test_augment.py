@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lungshift.learn.augment import Augmentation, augment
+from lungshift.learn.augment import augment
+from lungshift.learn.settings import Augmentation
 
 NONE = Augmentation.none()
 

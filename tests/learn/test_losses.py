@@ -48,9 +48,10 @@ def test_dice_counts_one_pixel_above_and_below():
     assert loss.item() == pytest.approx(1 - (2 * 1 + 1) / (3 + 1 + 1))
 
 
-def test_dice_of_a_false_alarm_on_an_empty_slice_grows_with_its_pixels():
-    loss = slice_loss("dice")(slices([SURE, -SURE, -SURE], [SURE, SURE, SURE]), slices([0, 0, 0], [0, 0, 0]))
-    assert loss.tolist() == pytest.approx([1 - 1 / 2, 1 - 1 / 4])
+def test_a_false_alarm_on_an_empty_slice_is_left_to_cross_entropy():
+    logits, empty = slices([SURE, -SURE], [SURE, SURE]), slices([0, 0], [0, 0])
+    assert slice_loss("dice")(logits, empty).tolist() == [0, 0]
+    assert slice_loss("bce_dice")(logits, empty).tolist() == pytest.approx([SURE / 2, SURE])
 
 
 def test_the_sum_is_the_sum():

@@ -50,8 +50,3 @@ def test_dropout_acts_in_training_only():
 def test_sizes_that_cannot_be_halved_four_times_are_refused_with_both_numbers(shape):
     with pytest.raises(ProtocolError, match=rf"{shape[0]} x {shape[1]} .* multiples of 16"):
         UNet(1, width=2)(torch.zeros(1, 1, *shape))
-
-
-def test_an_unknown_normalisation_is_refused_with_the_choices():
-    with pytest.raises(ProtocolError, match=r"'layer'.*batch"):
-        UNet(1, width=2, norm="layer")

@@ -57,6 +57,8 @@ def test_settings_can_be_changed_by_hand() -> None:
         pytest.param(
             {"name": "x", "network": {"windows": [{"low_hu": 0, "high_hu": -5}]}}, "lower to a higher", id="window"
         ),
+        pytest.param({"name": "x", "network": {"norm": "bacth"}}, "bacth", id="unknown normalisation"),
+        pytest.param({"name": "x", "network": {"windows": []}}, "a window", id="no window"),
         pytest.param({}, "name", id="no name"),
     ],
 )

@@ -183,13 +183,15 @@ def label_selector(header: Header, labels: Labels, on_undeclared: Callable[[], A
     top = max(labels.declared)
     if header.dtype.itemsize > 1 or header.scaled or labels.declared != set(range(top + 1)) or top > 127:
         return _general_selector(header, labels, on_undeclared)
-    table = np.isin(np.arange(256), list(labels.chosen))
+    table, every = np.isin(np.arange(256), list(labels.chosen)), len(labels.chosen) == top
 
     def select(stored: np.ndarray) -> np.ndarray:
         values = stored.view(np.uint8)
         if values.max() > top:
             raise on_undeclared()
-        return values.view(np.bool_) if top == 1 else table.take(values)
+        if top == 1:
+            return values.view(np.bool_)
+        return values != 0 if every else table.take(values)
 
     return select
 

@@ -9,54 +9,16 @@ thickness, noise for the dose.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lungshift.learn.settings import Augmentation
+
 _AIR_HU = -1000.0
 _SPAN_HU = 1400.0
 _DRAWS = 16
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How often and how far slices are changed; a probability is per slice, a range is drawn from evenly."""
-
-    flip: float = 0.5
-    """Probability of a mirror image, left to right."""
-    affine: float = 0.8
-    """Probability of a rotation, scale and shift."""
-    rotation_deg: float = 15.0
-    """Rotation of up to this either way."""
-    scale: float = 0.2
-    """Size times up to ``exp(scale)`` or down to ``exp(-scale)``."""
-    stretch: float = 0.1
-    """Rows over columns, as ``scale``."""
-    shift: float = 0.05
-    """Shift of up to this part of the slice's rows and columns."""
-    intensity: float = 0.8
-    """Probability of an offset, gain and gamma."""
-    offset_hu: float = 60.0
-    """HU added, up to this either way."""
-    gain: float = 0.15
-    """Contrast about air, as ``scale``."""
-    gamma: float = 0.25
-    """Exponent of the intensity between -1000 and 400 HU, as ``scale``."""
-    kernel: float = 0.5
-    """Probability of a sharper or softer image."""
-    sharpness: float = 1.0
-    """Up to this much of what a blur of one pixel takes away is added or taken."""
-    noise: float = 0.4
-    """Probability of white noise, added before the change of sharpness."""
-    noise_hu: float = 50.0
-    """Standard deviation of the noise, from zero up to this."""
-
-    @classmethod
-    def none(cls) -> Augmentation:
-        """Settings that leave every slice as it is."""
-        return cls(**{field.name: 0.0 for field in fields(cls)})
 
 
 def augment(hu: Tensor, masks: Tensor, settings: Augmentation, seeds: list[int]) -> tuple[Tensor, Tensor]:

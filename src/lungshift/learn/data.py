@@ -112,7 +112,7 @@ def frame_shapes(boxes: Int64[np.ndarray, "n 4"], size: int, network: NetworkSet
     return np.minimum(-(-extent // step) * step, size)
 
 
-def place_frame(box: np.ndarray, shape: Sequence[int], size: int) -> Place:
+def place_frame(box: np.ndarray, shape: Int64[np.ndarray, " 2"], size: int) -> Place:
     """Where a frame lies on the picture: around the middle of the lung box, inside the picture."""
     middle = (box[:2].sum(), box[2:].sum()) if box.any() else (size, size)
     first = [min(max(0, int(m - n) // 2), size - int(n)) for m, n in zip(middle, shape, strict=True)]

@@ -16,9 +16,13 @@ _SMOOTH = 1.0
 def slice_loss(name: str) -> SliceLoss:
     """The loss of that name: a function of logits and target (n, 1, row, column) whose value is (n,).
 
-    ``bce`` is the mean binary cross-entropy over the slice's pixels (the paper's). ``dice`` is one minus the soft Dice
-    of the slice, with one pixel added above and below, so that a slice without lesion costs nothing where nothing is
-    predicted and nearly one where anything is: what a mean of Dice over slices rewards. ``bce_dice`` is their sum.
+    ``bce`` is the mean binary cross-entropy over the slice's pixels (the paper's). ``dice`` is one minus the soft Dice of
+    a slice that has lesion, with one pixel added above and below, and nothing for a slice without: alone it would let a
+    network mark every empty slice. ``bce_dice`` is their sum.
+
+    A soft Dice of empty slices, though it looks like the score ``empty_is_one``, is left out on purpose: it is near one
+    as soon as a few pixels' worth of probability lies anywhere, so marking nothing is an easy way down where half the
+    slices are empty.
 
     Raises:
         ProtocolError: There is no loss of that name.
@@ -36,7 +40,8 @@ def _bce(logits: Tensor, target: Tensor) -> Tensor:
 def _dice(logits: Tensor, target: Tensor) -> Tensor:
     probability, truth = logits.float().sigmoid().flatten(1), target.float().flatten(1)
     both = (probability * truth).sum(1)
-    return 1 - (2 * both + _SMOOTH) / (probability.sum(1) + truth.sum(1) + _SMOOTH)
+    loss = 1 - (2 * both + _SMOOTH) / (probability.sum(1) + truth.sum(1) + _SMOOTH)
+    return loss * truth.any(1)
 
 
 def _bce_dice(logits: Tensor, target: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from lungshift.errors import ProtocolError
 from lungshift.prepare.windows import PAPER_WINDOW, Window
@@ -72,6 +72,14 @@ class NetworkSettings:
     """Slices on each side that are further input channels, in the first window."""
     neighbour_mm: float = 6.0
     """Distance between them; the nearest slice is taken, at least the next."""
+
+    def __post_init__(self) -> None:
+        if self.norm not in get_args(Norm):
+            raise ProtocolError(f"Normalisation is one of {', '.join(get_args(Norm))}; got {self.norm!r}.")
+        if min(self.width, self.levels) < 1 or self.neighbours < 0 or not self.windows:
+            raise ProtocolError(
+                f"A network has a width and levels of at least 1, no fewer than 0 neighbours and a window; got {self}."
+            )
 
     @property
     def offsets_mm(self) -> tuple[float, ...]:

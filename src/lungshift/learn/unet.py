@@ -7,14 +7,12 @@ convolutions with ReLU. A 1x1 convolution ends it. The sigmoid stays outside, as
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from lungshift.errors import ProtocolError
+from lungshift.learn.settings import Norm
 
-Norm = Literal["none", "batch", "instance", "group"]
 _GROUPS = 8
 
 
@@ -86,8 +84,4 @@ def _normalisation(norm: Norm, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if norm == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
-    if norm == "group":
-        return nn.GroupNorm(min(_GROUPS, channels), channels)
-    raise ProtocolError(
-        f"Unknown normalisation {norm!r}; choose one of none, batch, instance or group.", code="E_SETTING"
-    )
+    return nn.GroupNorm(min(_GROUPS, channels), channels)

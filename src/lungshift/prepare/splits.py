@@ -28,9 +28,9 @@ class Split:
     """
 
     kind: SplitKind
-    train: Int64[np.ndarray, " row"]
-    validation: Int64[np.ndarray, " row"]
-    test: Int64[np.ndarray, " row"]
+    train: Int64[np.ndarray, " train"]
+    validation: Int64[np.ndarray, " validation"]
+    test: Int64[np.ndarray, " test"]
     patients: np.ndarray
     seed: int = 0
 
