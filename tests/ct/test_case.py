@@ -85,15 +85,15 @@ def test_checksums_follow_the_voxels() -> None:
         for lesion in (LESION, Mask(LESION.voxels.copy(), GRID), Mask(~LESION.voxels, GRID))
     )
 
-    assert set(once) == {"volume", "lung", "lesion"}
+    assert set(once) == {"scan voxels", "lung voxels", "lesion voxels"}
     assert once == again
-    assert {name for name in once if once[name] != other[name]} == {"lesion"}
+    assert {name for name in once if once[name] != other[name]} == {"lesion voxels"}
 
 
 def test_a_generated_case_is_known_by_its_digest() -> None:
     source = InMemory(lambda: Case(VOLUME), GRID, digest="seed 1")
 
-    assert source.checksums() == {"generated": "seed 1"}
+    assert source.checksums() == {"scan generated": "seed 1"}
 
 
 def test_patients_stand_in_the_order_of_their_first_case() -> None:

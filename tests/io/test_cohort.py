@@ -178,7 +178,7 @@ def test_nnunet_with_two_channels_or_a_broken_json_is_refused(tmp_path: Path) ->
 
 def test_checksums_are_by_folder_and_name(tmp_path: Path) -> None:
     sums = read_cohort(layout(tmp_path, MEDSEG9, ["1"])).cases[0].source.checksums()
-    assert sorted(sums) == ["rp_im/1.nii.gz", "rp_lung_msk/1.nii.gz", "rp_msk/1.nii.gz"]
+    assert sorted(sums) == ["lesion rp_msk/1.nii.gz", "lung rp_lung_msk/1.nii.gz", "scan rp_im/1.nii.gz"]
     assert all(len(value) == 64 for value in sums.values())
 
 

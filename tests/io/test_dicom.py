@@ -753,7 +753,7 @@ def test_a_source_knows_its_grid_from_the_headers_and_its_files_by_checksum(plai
     source = DicomSource(plain, choices=Choices(min_slices=12))
     assert source.geometry.shape == (SLICES, ROWS, COLUMNS)
     assert (source.has_lung, source.has_lesion) == (False, False)
-    assert sorted(source.checksums()) == [f"im{k:03d}.dcm" for k in range(SLICES)]
+    assert sorted(source.checksums()) == [f"scan im{k:03d}.dcm" for k in range(SLICES)]
     assert source.read()[1:] == (None, None)
 
 
@@ -769,7 +769,7 @@ def test_a_mask_on_the_scans_grid_comes_with_it(plain, tmp_path):
     assert lung is None
     assert np.array_equal(lesion.voxels, voxels)
     assert [part.lesion.any() for part in source.slices()].index(True) == BRIGHT[0]
-    assert "lesion.nii.gz" in source.checksums()
+    assert "lesion lesion.nii.gz" in source.checksums()
 
 
 # --- real scans

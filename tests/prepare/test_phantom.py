@@ -262,11 +262,11 @@ def test_a_patient_is_the_same_person_at_every_site_and_visit() -> None:
 
 def test_checksums_tell_settings_apart_without_making_the_scan() -> None:
     sums = {
-        phantom_cohort("c", patients=1, site=site, seed=seed).cases[0].source.checksums()["generated"]
+        phantom_cohort("c", patients=1, site=site, seed=seed).cases[0].source.checksums()["scan generated"]
         for site, seed in ((CLEAN, 1), (NOISY, 1), (CLEAN, 2))
     }
     assert len(sums) == 3
-    again = phantom_cohort("c", patients=1, site=CLEAN, seed=1).cases[0].source.checksums()["generated"]
+    again = phantom_cohort("c", patients=1, site=CLEAN, seed=1).cases[0].source.checksums()["scan generated"]
     assert again in sums
 
 

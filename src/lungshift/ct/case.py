@@ -193,7 +193,7 @@ class InMemory:
         grid = (volume.geometry.shape, volume.geometry.affine.tolist())
         arrays = {"scan": volume.hu} | {n: m.voxels for n, m in (("lung", lung), ("lesion", lesion)) if m is not None}
         return {
-            f"{name} ": hashlib.sha256(
+            f"{name} voxels": hashlib.sha256(
                 f"{array.dtype}{grid}".encode() + np.ascontiguousarray(array).tobytes()
             ).hexdigest()
             for name, array in arrays.items()

@@ -90,19 +90,19 @@ class PreparedCohort:
         """Case of every slice of the table."""
         return np.array([case.case_id for case in self.cases])[self.table["case"]]
 
-    def hu(self, row: int, place: Place = WHOLE) -> Int16[np.ndarray, "row column"]:
+    def hu(self, row: int | np.integer, place: Place = WHOLE) -> Int16[np.ndarray, "row column"]:
         """A picture in HU, or a part of it."""
         return self._pictures[(row, *place)]
 
-    def lung(self, row: int, place: Place = WHOLE) -> Bool[np.ndarray, "row column"]:
+    def lung(self, row: int | np.integer, place: Place = WHOLE) -> Bool[np.ndarray, "row column"]:
         """The lung mask of a picture, or a part of it."""
         return self._masks[(row, *place)] & _LUNG != 0
 
-    def lesion(self, row: int, place: Place = WHOLE) -> Bool[np.ndarray, "row column"]:
+    def lesion(self, row: int | np.integer, place: Place = WHOLE) -> Bool[np.ndarray, "row column"]:
         """The lesion mask of a picture, or a part of it."""
         return self._masks[(row, *place)] & _LESION != 0
 
-    def neighbour(self, row: int, distance_mm: float) -> int:
+    def neighbour(self, row: int | np.integer, distance_mm: float) -> int:
         """The slice that far towards the head (below 0: the foot), at least the next one; the last of the scan at its end."""
         number = int(self.table["case"][row])
         steps = slices_away(distance_mm, self.cases[number].spacing_mm[0])

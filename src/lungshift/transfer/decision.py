@@ -12,7 +12,7 @@ from lungshift.learn.checkpoint import Decision
 from lungshift.measure.conventions import average
 from lungshift.measure.overlap import count_slices
 
-_THRESHOLDS = tuple(np.arange(0.2, 0.81, 0.05).round(2).tolist())
+_THRESHOLDS = tuple(np.arange(0.05, 0.91, 0.05).round(2).tolist())
 _MIN_PIXELS = (0, 5, 10, 20, 40, 80, 120, 160, 240, 320)
 
 
