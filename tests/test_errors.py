@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from lungshift import errors
-from lungshift.errors import InputError, LungshiftError, MissingError, OutputError, PartialError, ResourceError
+from lungshift.errors import InputError, LungshiftError, MissingError, OutputError, ResourceError
 
 TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, LungshiftError)]
 
@@ -27,7 +27,6 @@ def test_every_error_carries_its_message_and_a_reason(kind: type[LungshiftError]
     [
         pytest.param(InputError, 1, id="input refused"),
         pytest.param(OutputError, 1, id="output refused"),
-        pytest.param(PartialError, 4, id="part of a cohort failed"),
         pytest.param(MissingError, 5, id="something is missing"),
         pytest.param(ResourceError, 6, id="disk or memory full"),
     ],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lungshift import files
-from lungshift.errors import OutputError, ResourceError
+from lungshift.errors import InputError, OutputError, ResourceError
 
 
 def names(folder: Path) -> list[str]:
@@ -222,17 +222,22 @@ def test_a_folder_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_dead_process_are_swept_and_what_it_moved_aside_comes_back(tmp_path: Path) -> None:
     dead = 2**22 - 3
-    (tmp_path / f".part-table.csv-{dead}-abc").write_text("half")
-    moved = tmp_path / f".old-run-{dead}-xyz"
+    (tmp_path / f".part-table.csv-{HOST}-{dead}-abc").write_text("half")
+    moved = tmp_path / f".old-run-{HOST}-{dead}-xyz"
     moved.mkdir()
     (moved / "old.txt").write_text("old")
-    mine = tmp_path / f".part-other-{os.getpid()}-abc"
+    mine = tmp_path / f".part-other-{HOST}-{os.getpid()}-abc"
     mine.write_text("still being written")
+    elsewhere = tmp_path / f".part-third-other_host-{dead}-abc"
+    elsewhere.write_text("by a process of another machine")
 
     files.write_text(tmp_path / "new.csv", "1")
 
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([mine.name, "new.csv", "run"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([mine.name, elsewhere.name, "new.csv", "run"])
     assert (tmp_path / "run" / "old.txt").read_text() == "old"
+
+
+HOST = files._HOST
 
 
 class TestRunFolder:
@@ -270,6 +275,28 @@ class TestRunFolder:
             pytest.fail("the block must not run")
         assert (tmp_path / "thesis" / "chapter.tex").read_text() == "mine"
 
+    def test_a_run_that_was_refused_at_once_leaves_its_folder_free(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError), files.run_folder(tmp_path / "run", self.IDENTITY) as folder:
+            (folder / "prepared").mkdir()
+            raise InputError("say --allow-leak")
+
+        with files.run_folder(tmp_path / "run", {"allow_leak": True}) as folder:
+            assert [file.name for file in folder.iterdir() if file.name not in (".lock", "run.json")] == []
+
+    @pytest.mark.parametrize("text", ["{}", "[]", '{"id": 3}', "no json"])
+    def test_a_run_json_of_somebody_else_protects_its_folder(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "run.json").write_text(text)
+
+        with (
+            pytest.raises(OutputError, match="did not make"),
+            files.run_folder(tmp_path, self.IDENTITY, overwrite=True),
+        ):
+            pytest.fail("the block must not run")
+
+    def test_an_error_of_an_input_is_not_taken_for_one_of_the_output(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError), files.run_folder(tmp_path / "run", self.IDENTITY):
+            (tmp_path / "scan.nii.gz").read_bytes()
+
     def test_two_processes_never_share_a_folder(self, tmp_path: Path) -> None:
         with (
             files.run_folder(tmp_path / "run", self.IDENTITY),
@@ -277,3 +304,21 @@ class TestRunFolder:
             files.run_folder(tmp_path / "run", self.IDENTITY),
         ):
             pytest.fail("the block must not run")
+
+
+def test_new_files_keep_to_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        files.write_text(tmp_path / "mask", "private")
+        with files.new_folder(tmp_path / "run"):
+            pass
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "mask").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_digest_tells_values_apart_and_does_not_depend_on_the_order_of_sets() -> None:
+    assert files.digest(frozenset({"b", "a", "c"})) == files.digest(frozenset({"c", "b", "a"}))
+    assert files.digest((1, 2)) != files.digest((1, 3))

@@ -25,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; another than asked for is never taken.")]
 Seed = Annotated[int | None, typer.Option(help="Draws split, weights and batches; the protocol's seeds if not given.")]
 Output = Annotated[Path, typer.Option(help="Where everything is written.")]
@@ -157,10 +159,10 @@ def evaluate(
         return
     identity = {"evaluate": model.fingerprint, "cohort": found.name, "allow_leak": allow_leak}
     with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
-        scores = evaluate_cohort(
+        found_scores = evaluate_cohort(
             model, found, folder / "prepared", allow_leak=allow_leak, device=device, watcher=watcher
         )
-        text = write_scores(scores, model, found.name, folder)
+        text = write_scores(found_scores.scores, model, found.name, folder, known=found_scores.known)
     _say(text)
 
 
@@ -235,7 +237,11 @@ def main() -> None:
         raise
     except LungshiftError as error:
         _fail(f"{error.code}: {error}", error.exit_code)
-    except MemoryError:
+    except OSError as error:
+        _fail(f"E_FILE: {error.filename or 'a file'} cannot be read or written: {error.strerror or error}.", 6)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+            raise
         _fail(
             "E_MEMORY: there is not enough memory. Use smaller pictures, a narrower network or a smaller micro_batch.",
             6,
@@ -287,7 +293,7 @@ def _train(
     }
     with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
         trained = train_cohort(protocol, found, folder, start=start, budget=budget, device=device, watcher=watcher)
-        text = write_scores(trained.scores, trained.checkpoint, found.name, folder, trained.split)
+        text = write_scores(trained.scores, trained.checkpoint, found.name, folder, split=trained.split)
     _say(f"{text}\nCheckpoint {trained.folder}")
 
 

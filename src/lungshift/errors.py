@@ -15,7 +15,6 @@
     │   └── ProtocolError          settings that cannot be carried out
     ├── OutputError                an output folder that may not be written as asked
     ├── TrainingError              a training run that cannot go on (a loss that is not a number)
-    ├── PartialError        exit 4 some cases of a cohort failed; they are listed
     ├── MissingError        exit 5 something of the environment is missing
     └── ResourceError       exit 6 disk or memory is full, or a folder cannot be written
 
@@ -108,13 +107,6 @@ class TrainingError(LungshiftError):
     """A training run cannot go on."""
 
     default_code = "E_TRAINING"
-
-
-class PartialError(LungshiftError):
-    """Some cases of a cohort failed; the message lists them."""
-
-    exit_code = 4
-    default_code = "E_PARTIAL"
 
 
 class MissingError(LungshiftError):

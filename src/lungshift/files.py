@@ -7,17 +7,20 @@ import hashlib
 import json
 import math
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from lungshift.errors import OutputError, ResourceError
+from lungshift.errors import LungshiftError, OutputError, ResourceError
 
 _CHUNK = 1 << 20
 _RUN = "run.json"
+_HOST = platform.node().replace("-", "_") or "here"
 _RESOURCE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 
 
@@ -28,6 +31,22 @@ def sha256(path: Path) -> str:
         while piece := stream.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a value's text, for values whose text says everything: frozen settings, numbers, words."""
+    return hashlib.sha256(_text(value).encode()).hexdigest()
+
+
+def _text(value: object) -> str:
+    """The text of a value; sets in order, for theirs differs from process to process."""
+    if isinstance(value, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(_text, value)))}}}"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_text, value))})"
+    if is_dataclass(value) and not isinstance(value, type):
+        return f"{type(value).__name__}{_text([getattr(value, one.name) for one in fields(value)])}"
+    return repr(value)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -71,7 +90,7 @@ def write_file(path: Path, write: Callable[[Path], object], verify: Callable[[Pa
             _flush(temporary)
             if verify and not verify(temporary):
                 raise OSError(errno.EIO, "what was read back is not what was written")
-            temporary.chmod(0o644)
+            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
             _flush(path.parent)
         finally:
@@ -84,7 +103,7 @@ def sweep(folder: Path) -> None:
         if not _alive(file):
             shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
     for old in folder.glob(".old-*-*"):
-        target = folder / old.name.removeprefix(".old-").rsplit("-", 2)[0]
+        target = folder / old.name.removeprefix(".old-").rsplit("-", 3)[0]
         if _alive(old):
             continue
         if target.exists():
@@ -95,13 +114,16 @@ def sweep(folder: Path) -> None:
 
 def _temporary(path: Path, kind: str = "part") -> str:
     """Beginning of a hidden name beside ``path`` that says which process it belongs to."""
-    return f".{kind}-{path.name}-{os.getpid()}-"
+    return f".{kind}-{path.name}-{_HOST}-{os.getpid()}-"
 
 
 def _alive(temporary: Path) -> bool:
-    """Whether the process that a hidden name belongs to still runs; one that cannot be told counts as running."""
+    """Whether the process that a hidden name belongs to still runs; one that cannot be told, or elsewhere, counts as running."""
     try:
-        os.kill(int(temporary.name.rsplit("-", 2)[1]), 0)
+        _, host, process, _ = temporary.name.rsplit("-", 3)
+        if host != _HOST:
+            return True
+        os.kill(int(process), 0)
     except ProcessLookupError:
         return False
     except (ValueError, IndexError, PermissionError):
@@ -110,11 +132,16 @@ def _alive(temporary: Path) -> bool:
 
 
 @contextmanager
-def resource_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or an unwritable folder into a ``ResourceError`` that names ``path``."""
+def resource_errors(path: Path, *, only_space: bool = False) -> Iterator[None]:
+    """Turn a full disk or an unwritable folder into a ``ResourceError`` that names ``path``.
+
+    With ``only_space`` a full disk alone, for blocks that read as well: another error may be that of an input.
+    """
     try:
         yield
     except OSError as error:
+        if only_space and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
         if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
             raise OutputError(
                 f"Cannot write {path}: {error.strerror}. Choose another --output.", code="E_EXISTS"
@@ -142,18 +169,20 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if target.exists() and not target.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "a file has that name", str(target))
         temporary = Path(tempfile.mkdtemp(prefix=_temporary(target), dir=target.parent))
-        try:
+    try:
+        with resource_errors(target, only_space=True):
             yield temporary
+        with resource_errors(target):
             for file in temporary.rglob("*"):
                 _flush(file)
-            temporary.chmod(0o755)
+            temporary.chmod(0o777 & ~_umask())
             if target.exists():
                 _swap(temporary, target)
             else:
                 temporary.replace(target)
             _flush(target.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_free(target: Path, *, overwrite: bool = False) -> None:
@@ -186,21 +215,28 @@ def run_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool = F
         OutputError: Another process writes there, or it holds something else that is to be kept.
         ResourceError: The folder cannot be written.
     """
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
-            _make_room(folder, digest, overwrite=overwrite)
-            write_json(folder / _RUN, {"identity": digest, "status": "running"})
+    with _locked(folder / ".lock"):
+        fresh = _make_room(folder, name, overwrite=overwrite)
+        write_json(folder / _RUN, {"identity": name, "status": "running"})
+        try:
             yield folder
-            write_json(folder / _RUN, {"identity": digest, "status": "done"})
+        except LungshiftError:
+            if fresh and not (folder / "checkpoints").is_dir():
+                _empty(folder)  # refused before anything was computed: nothing to go on from, and nothing in the way
+            raise
+        write_json(folder / _RUN, {"identity": name, "status": "done"})
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     import fcntl
 
-    with open(path, "w") as stream:
+    with resource_errors(path):
+        stream = open(path, "w")  # noqa: SIM115 — closed below
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -211,15 +247,14 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _make_room(folder: Path, digest: str, *, overwrite: bool) -> None:
-    """Leave a folder that may be written: empty, or that of the same run which was stopped."""
+def _make_room(folder: Path, identity: str, *, overwrite: bool) -> bool:
+    """Leave a folder that may be written, and say whether it is empty and not that of the same run which was stopped."""
     there = [file for file in folder.iterdir() if file.name != ".lock"]
-    try:
-        run = json.loads((folder / _RUN).read_text())
-    except (OSError, ValueError):
-        run = None
-    if not there or (run and run["identity"] == digest and run["status"] == "running" and not overwrite):
-        return
+    run = _read_run(folder)
+    if not there:
+        return True
+    if run and run["identity"] == identity and run["status"] == "running" and not overwrite:
+        return False
     if not overwrite:
         state = f"a {'finished' if run['status'] == 'done' else 'stopped'} run" if run else "files"
         raise OutputError(
@@ -231,8 +266,24 @@ def _make_room(folder: Path, digest: str, *, overwrite: bool) -> None:
             f"{folder} holds files that lungshift did not make; they are never overwritten. Choose another --output.",
             code="E_EXISTS",
         )
-    for file in there:
-        shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
+    _empty(folder)
+    return True
+
+
+def _read_run(folder: Path) -> dict[str, str] | None:
+    """What ``run.json`` says, if it is lungshift's."""
+    try:
+        run = json.loads((folder / _RUN).read_text())
+    except (OSError, ValueError):
+        return None
+    known = isinstance(run, dict) and run.keys() == {"identity", "status"}
+    return run if known else None
+
+
+def _empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        if file.name != ".lock":
+            shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
 
 
 def _swap(new: Path, target: Path) -> None:
@@ -245,6 +296,13 @@ def _swap(new: Path, target: Path) -> None:
         old.replace(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    """What new files are kept from others; asked for by setting it, as there is no other way."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:

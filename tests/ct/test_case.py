@@ -112,3 +112,9 @@ def test_an_empty_cohort_is_refused() -> None:
 def test_two_cases_of_one_id_are_refused_by_name() -> None:
     with pytest.raises(CohortError, match="more than one case called 1; ids must be unique"):
         Cohort("source", (record("1"), record("2"), record("1")))
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "a/b", "", ".hidden"])
+def test_a_cohorts_name_never_leads_out_of_a_folder(name: str) -> None:
+    with pytest.raises(CohortError, match="folder's"):
+        Cohort(name, (record("1", "z"),))

@@ -95,7 +95,7 @@ def test_a_slice_is_augmented_alike_whatever_stands_beside_it_and_whoever_makes_
 
     alone = make_batch(slices, [2], PLAIN, settings, [slice_seed(0, 1, 2)])
     together = make_batch(slices, [0, 2], PLAIN, settings, [slice_seed(0, 1, 0), slice_seed(0, 1, 2)])
-    loaded = next(iter(load_batches(slices, [[0, 2]], PLAIN, settings, (0, 1), workers=1)))
+    loaded = next(iter(load_batches(slices, [([0, 2], [0, 2])], PLAIN, settings, (0, 1), workers=1)))
 
     torch.testing.assert_close(alone.images[0], together.images[1])
     torch.testing.assert_close(together.images, loaded.images)

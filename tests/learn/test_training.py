@@ -33,8 +33,10 @@ def test_the_loss_goes_down(job: Job) -> None:
     assert [record.epoch for record in history.epochs] == list(range(1, 9))
 
 
-@pytest.mark.parametrize("micro_batch", [1, 2, 3])
-def test_a_batch_in_parts_gives_the_gradients_of_the_whole(job: Job, micro_batch: int) -> None:
+@pytest.mark.parametrize("crop", [False, True], ids=["whole slices", "lungs only"])
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_a_batch_in_parts_gives_the_gradients_of_the_whole(job: Job, micro_batch: int, crop: bool) -> None:
+    job = replace(job, network=replace(job.network, crop=crop))
     whole = replace(job, training=replace(job.training, epochs=1, batch=8, micro_batch=8))
     parts = replace(whole, training=replace(whole.training, micro_batch=micro_batch))
 
@@ -60,6 +62,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(job: Job, folder: Path
             job.training, augmentation=Augmentation(), average_decay=0.9, optimiser="adamw", schedule="one_cycle"
         ),
     )
+    job = replace(job, network=replace(job.network, dropout=0.5))
     state = folder / "state.safetensors"
 
     class Killed(BaseException):
@@ -141,11 +144,25 @@ def test_fine_tuning_with_another_network_is_refused(job: Job) -> None:
         replace(job, start=start, network=replace(job.network, width=4))
 
 
+def test_fine_tuning_on_other_pictures_is_refused(job: Job) -> None:
+    start = replace(fit(job, device="cpu"), size=64)
+
+    with pytest.raises(ProtocolError, match="keeps the pictures"):
+        replace(job, start=start)
+
+
 def test_a_loss_that_is_no_number_stops_with_the_slices_named(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "slice_loss", lambda _: lambda logits, _: logits.flatten(1).mean(1) * math.nan)
 
     with pytest.raises(TrainingError, match=r"epoch 1, step 1 \(slices \["):
         fit(job, device="cpu")
+
+
+def test_a_score_that_is_never_a_number_does_not_pass_untrained_weights_off_as_trained(job: Job) -> None:
+    watched = replace(job, training=replace(job.training, monitor="score"))
+
+    with pytest.raises(TrainingError, match="no weights are worth keeping"):
+        fit(watched, device="cpu", score=scripted([math.nan] * 3))
 
 
 def test_a_score_that_is_watched_must_be_given(job: Job) -> None:

@@ -103,12 +103,14 @@ def test_every_budget_is_tested_on_the_same_patients_and_holds_the_smaller_ones(
 
 
 def test_patients_without_lesion_are_not_tested() -> None:
-    table, patients = world(4)
-    table["lesion"][patients != "p2"] = 0
+    table, patients = world(6)
+    table["lesion"][np.isin(patients, ["p0", "p4"])] = 0
 
-    split = split_by_patient(table, np.arange(len(table)), patients, test_share=0.25, validation_patients=1, seed=1)
-
-    assert split.patients_of("test") == ("p2",)
+    for seed in range(20):
+        split = split_by_patient(
+            table, np.arange(len(table)), patients, test_share=0.5, validation_patients=1, seed=seed
+        )
+        assert not {"p0", "p4"} & set(split.patients_of("test"))
 
 
 def test_a_budget_that_is_too_large_says_how_many_are_left() -> None:
@@ -130,3 +132,25 @@ def test_a_patient_on_two_sides_is_refused_by_name() -> None:
 def test_a_slice_in_two_parts_is_refused_even_by_slice() -> None:
     with pytest.raises(LeakageError, match="1 slices"):
         Split("slice", np.array([0]), np.array([0]), np.array([1]), np.array(["a", "a"]))
+
+
+def test_the_tested_share_is_of_the_patients_with_lesion_and_the_ill_train_first() -> None:
+    table, patients = world(11)
+    healthy = np.isin(patients, [f"p{n}" for n in range(5, 11)])
+    table["lesion"][healthy] = 0
+
+    split = split_by_patient(
+        table, np.arange(len(table)), patients, test_share=0.4, validation_patients=1, seed=0, budget=2
+    )
+
+    assert len(split.patients_of("test")) == 2
+    for rows in (split.train, split.validation, split.test):
+        assert (table["lesion"][rows] > 0).any()
+
+
+def test_a_split_without_any_lesion_to_learn_is_refused() -> None:
+    table, patients = world(5)
+    table["lesion"][~np.isin(patients, ["p0", "p1"])] = 0
+
+    with pytest.raises(ProtocolError, match="none of them is left to train on"):
+        split_by_patient(table, np.arange(len(table)), patients, test_share=0.4, validation_patients=1, seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from lungshift.ct.case import Case, Cohort
-from lungshift.errors import CohortError, LeakageError
+from lungshift.errors import CohortError, LeakageError, ProtocolError
 from lungshift.learn.checkpoint import load_checkpoint
 from lungshift.learn.settings import NetworkSettings, TrainingSettings
 from lungshift.measure.overlap import Counts
+from lungshift.show.scores import write_scores
 from lungshift.transfer.outcome import Outcome
 from lungshift.transfer.protocol import DecisionSettings, PrepareSettings, Protocol, SplitSettings
 from lungshift.transfer.single import Trained, evaluate_cohort, train_cohort
@@ -47,8 +49,8 @@ def test_every_arm_is_tested_on_the_same_held_out_slices(outcome: Outcome) -> No
 
     assert [(run.arm, run.budget) for run in away] == [
         ("zero_shot", "nothing"),
-        ("fine_tuned", "1 patient"),
-        ("fine_tuned", "2 patients"),
+        ("fine_tuned", "1 patient and 1 to validate"),
+        ("fine_tuned", "2 patients and 1 to validate"),
     ]
     assert len({(tuple(run.scores.cases), tuple(run.scores.slices)) for run in away}) == 1
 
@@ -111,7 +113,7 @@ def test_the_split_by_slice_is_called_leaky(tmp_path: Path) -> None:
     leaky = run(BY_SLICE, cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
 
     assert leaky.leaky
-    assert [run.budget for run in leaky.runs] == ["all", "nothing", "8 slices"]
+    assert [run.budget for run in leaky.runs] == ["all", "nothing", "8 slices and 4 to validate"]
 
 
 def test_each_seed_has_its_own_runs(tmp_path: Path) -> None:
@@ -163,16 +165,70 @@ class TestOneCohort:
         assert len(tuned.split.patients["train"]) == 1
 
     def test_a_checkpoint_is_judged_on_another_cohort(self, trained: Trained, tmp_path: Path) -> None:
-        scores = evaluate_cohort(trained.checkpoint, cohort("away", 10), tmp_path, device="cpu")
+        judged = evaluate_cohort(trained.checkpoint, cohort("away", 10), tmp_path, device="cpu")
 
-        assert len(set(scores.patients)) == 5
+        assert len(set(judged.scores.patients)) == 5
+        assert judged.known == ()
 
     @pytest.mark.parametrize("name", ["home", "the same files under another name"])
     def test_it_is_not_judged_on_what_it_was_trained_on(self, trained: Trained, tmp_path: Path, name: str) -> None:
         with pytest.raises(LeakageError, match="was trained on"):
             evaluate_cohort(trained.checkpoint, cohort(name, 0), tmp_path, device="cpu")
 
-    def test_unless_that_is_asked_for(self, trained: Trained, tmp_path: Path) -> None:
-        assert len(
-            evaluate_cohort(trained.checkpoint, cohort("home", 0), tmp_path, allow_leak=True, device="cpu").cases
-        )
+    def test_nor_on_what_chose_its_best_epoch(self, trained: Trained, tmp_path: Path) -> None:
+        chosen_by = trained.split.patients["validation"][0]
+        one = Cohort("home", tuple(case for case in cohort("home", 0).cases if case.patient_id == chosen_by))
+
+        with pytest.raises(LeakageError, match=chosen_by):
+            evaluate_cohort(trained.checkpoint, one, tmp_path, device="cpu")
+
+    def test_unless_that_is_asked_for_and_then_it_is_said(self, trained: Trained, tmp_path: Path) -> None:
+        judged = evaluate_cohort(trained.checkpoint, cohort("home", 0), tmp_path, allow_leak=True, device="cpu")
+
+        text = write_scores(judged.scores, trained.checkpoint, "home", tmp_path, known=judged.known)
+
+        assert set(judged.known) == {*trained.split.patients["train"], *trained.split.patients["validation"]}
+        assert "WARNING" in text
+        assert json.loads((tmp_path / "scores.json").read_text())["leaky"] is True
+
+    def test_fine_tuning_at_home_does_not_test_what_the_parent_learned(self, trained: Trained, tmp_path: Path) -> None:
+        with pytest.raises(LeakageError, match="was trained on, or chosen by"):
+            train_cohort(replace(TINY, seeds=(3,)), cohort("home", 0), tmp_path, start=trained.checkpoint, device="cpu")
+
+
+def test_one_scan_under_two_patients_is_refused(tmp_path: Path) -> None:
+    twice = replace(tiny_case(10), case_id="again", patient_id="somebody else")
+
+    with pytest.raises(LeakageError, match="case10 and again are one scan"):
+        run(TINY, cohort("home", 0), cohort_of(tiny_case(10), twice, name="away"), tmp_path, device="cpu")
+
+
+def test_a_budget_that_cannot_be_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match="were asked for"):
+        run(replace(TINY, budgets=(1, 20)), cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
+
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_case_whose_lung_mask_is_empty_does_not_drop_out_of_the_mean(tmp_path: Path) -> None:
+    case = tiny_case(10)
+    assert case.lung is not None
+    case.lung.voxels[:] = False
+
+    with pytest.raises(CohortError, match="case10"):
+        run(TINY, cohort("home", 0), cohort_of(case, tiny_case(11), name="away"), tmp_path, device="cpu")
+
+
+def test_another_rule_for_masks_is_not_answered_with_the_old_one(tmp_path: Path) -> None:
+    plain = replace(TINY, decision=DecisionSettings(), budgets=(1,))
+    run(plain, cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
+
+    strict = run(
+        replace(plain, decision=DecisionSettings(threshold=0.9)),
+        cohort("home", 0),
+        cohort("away", 10),
+        tmp_path,
+        device="cpu",
+    )
+
+    assert {run.threshold for run in strict.runs} == {0.9}

@@ -121,7 +121,7 @@ class Cohort:
     """Annotated scans of one origin.
 
     Raises:
-        CohortError: No case at all, or two cases of one id.
+        CohortError: No case at all, two cases of one id, or a name that cannot be a folder's.
     """
 
     name: str
@@ -131,6 +131,10 @@ class Cohort:
     patients_known: bool = field(default=True)
 
     def __post_init__(self) -> None:
+        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\\0"):
+            raise CohortError(
+                f"A cohort's name is a folder's too: not empty, no slash, no dot in front; got {self.name!r}."
+            )
         if not self.cases:
             raise CohortError(
                 f"Cohort {self.name!r} has no case. Point lungshift at a folder that holds scans.",

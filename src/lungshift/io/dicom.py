@@ -21,7 +21,7 @@ from lungshift.ct.case import CaseSlice
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import IntensityError, SeriesError
-from lungshift.files import sha256
+from lungshift.files import digest, sha256
 from lungshift.io.dicom_decode import decode
 from lungshift.io.dicom_header import Frame
 from lungshift.io.dicom_series import Choices, SeriesInfo, Stack, describe_series, find_stack, scan_folder
@@ -193,7 +193,7 @@ class DicomSource:
             while name in sums:
                 name, n = f"{role} {path.name} ({n})", n + 1
             sums[name] = sha256(path)
-        return sums
+        return sums | {"how it is read": digest((self.lung_labels, self.lesion_labels, self.choices))}
 
     def _masks(self) -> tuple[Mask | None, Mask | None]:
         return self._mask(self.lung, self.lung_labels), self._mask(self.lesion, self.lesion_labels)

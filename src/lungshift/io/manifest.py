@@ -152,6 +152,8 @@ def _files(manifest: Path, where: str, entry: Mapping[str, str]) -> _Files:
     for kind, path in found.items():
         if not path.exists():
             raise CohortError(f"{where}: the {kind} {path} does not exist.", code="E_NO_FILE")
+        if kind != "volume" and path.is_dir():
+            raise CohortError(f"{where}: the {kind} {path} is a folder; a mask is a NIfTI file.", code="E_MANIFEST")
         expected = entry.get(f"{kind}_sha256", "").lower()
         if expected and (actual := _digest(where, kind, path)) != expected:
             raise CohortError(

@@ -21,7 +21,7 @@ from lungshift.ct.case import CaseSlice
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import AnnotationError, FileFormatError, GeometryError
-from lungshift.files import sha256
+from lungshift.files import digest, sha256
 from lungshift.io.gzip import ByteStream
 from lungshift.io.header import DEFAULT_INTAKE, Header, Intake, read_header
 from lungshift.io.orientation import Layout, layout_of, resample
@@ -178,11 +178,12 @@ class NiftiSource:
         self._finish(check)
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the scan and its masks by what they are, folder and file name."""
+        """SHA-256 of the scan and its masks by what they are, folder and file name, and of labels and intake."""
         paths = {"scan": self.volume, "lung": self.lung, "lesion": self.lesion}
-        return {
+        files = {
             f"{role} {path.resolve().parent.name}/{path.name}": sha256(path) for role, path in paths.items() if path
         }
+        return files | {"how it is read": digest((self.lung_labels, self.lesion_labels, self.intake))}
 
     def _finish(self, check: FlipCheck) -> None:
         if not self.intake.allow_mirrored:

@@ -82,6 +82,10 @@ class SliceSet:
         raise IndexError(number)
 
 
+Plan = list[tuple[list[int], list[int]]]
+"""Micro-batches, each with the whole step that it is part of, whose frame it shares."""
+
+
 class Batch(NamedTuple):
     """What the network sees and what it should say: (n, channel, row, column) and (n, 1, row, column)."""
 
@@ -130,10 +134,15 @@ def make_images(
     return torch.from_numpy(np.concatenate(channels, axis=1)).contiguous(memory_format=torch.channels_last)
 
 
-def cut_slices(slices: SliceSet, chosen: Sequence[int], network: NetworkSettings) -> tuple[np.ndarray, np.ndarray]:
-    """HU (n, 1 + neighbours, row, column) and masks (n, 2, row, column) — lung, lesion — in one frame for all the chosen."""
+def cut_slices(
+    slices: SliceSet, chosen: Sequence[int], network: NetworkSettings, beside: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """HU (n, 1 + neighbours, row, column) and masks (n, 2, row, column) — lung, lesion — in one frame.
+
+    The frame holds the lungs of the chosen and of those ``beside``, the rest of their step.
+    """
     boxes = slices.boxes[list(chosen)]
-    shape = frame_shapes(boxes, slices.size, network).max(axis=0)
+    shape = frame_shapes(slices.boxes[[*chosen, *beside]], slices.size, network).max(axis=0)
     hu = np.empty((len(chosen), 1 + 2 * network.neighbours, *shape), dtype=np.float32)
     masks = np.empty((len(chosen), 2, *shape), dtype=np.float32)
     for number, (one, box) in enumerate(zip(chosen, boxes, strict=True)):
@@ -151,9 +160,10 @@ def make_batch(
     network: NetworkSettings,
     augmentation: Augmentation | None = None,
     seeds: Sequence[int] = (),
+    beside: Sequence[int] = (),
 ) -> Batch:
     """Read, frame, augment and window the chosen slices; ``seeds`` are one per slice where ``augmentation`` is given."""
-    hu, masks = cut_slices(slices, chosen, network)
+    hu, masks = cut_slices(slices, chosen, network, beside)
     if augmentation is not None:
         changed_hu, changed = augment(torch.from_numpy(hu), torch.from_numpy(masks), augmentation, list(seeds))
         hu, masks = changed_hu.numpy(), changed.numpy()
@@ -166,7 +176,7 @@ class _MicroBatches(Dataset):
     def __init__(
         self,
         slices: SliceSet,
-        plan: list[list[int]],
+        plan: Plan,
         network: NetworkSettings,
         augmentation: Augmentation | None,
         key: tuple[int, int],
@@ -178,14 +188,14 @@ class _MicroBatches(Dataset):
         return len(self._plan)
 
     def __getitem__(self, item: int) -> Batch:
-        chosen = self._plan[item]
+        chosen, step = self._plan[item]
         seeds = [slice_seed(*self._key, number) for number in chosen] if self._augmentation else []
-        return make_batch(self._slices, chosen, self._network, self._augmentation, seeds)
+        return make_batch(self._slices, chosen, self._network, self._augmentation, seeds, step)
 
 
 def load_batches(
     slices: SliceSet,
-    plan: list[list[int]],
+    plan: Plan,
     network: NetworkSettings,
     augmentation: Augmentation | None = None,
     key: tuple[int, int] = (0, 0),

@@ -56,6 +56,13 @@ def _parse(device: str) -> tuple[str, list[int] | int]:
     )
 
 
+def name_device(device: str) -> str:
+    """What computes for a word such as ``auto``: ``cpu``, or the name of the graphics card."""
+    accelerator, devices = _parse(device)
+    number = devices[0] if isinstance(devices, list) else 0
+    return torch.cuda.get_device_name(number) if accelerator == "cuda" else "cpu"
+
+
 def describe_software() -> dict[str, str]:
     """Versions and machine facts on which the bits of a result depend."""
     packages = {name: metadata.version(name) for name in ("lungshift", "torch", "lightning", "numpy")}

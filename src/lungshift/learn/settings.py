@@ -76,10 +76,13 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
             raise ProtocolError(f"Normalisation is one of {', '.join(get_args(Norm))}; got {self.norm!r}.")
-        if min(self.width, self.levels) < 1 or self.neighbours < 0 or not self.windows:
+        if min(self.width, self.levels) < 1 or self.neighbours < 0 or self.neighbour_mm <= 0 or not self.windows:
             raise ProtocolError(
-                f"A network has a width and levels of at least 1, no fewer than 0 neighbours and a window; got {self}."
+                "A network has a width and levels of at least 1, no fewer than 0 neighbours, further than 0 mm away, and a window; "
+                f"got {self}."
             )
+        if not 0 <= self.dropout < 1:
+            raise ProtocolError(f"Dropout is a share from 0 to below 1; got {self.dropout}.")
 
     @property
     def offsets_mm(self) -> tuple[float, ...]:
@@ -116,8 +119,8 @@ class TrainingSettings:
     """How the learning rate goes over the epochs."""
     weight_decay: float = 0.0
     """Decoupled weight decay, for adamw."""
-    loss: str = "bce"
-    """Name of the loss, see learn.losses."""
+    loss: Literal["bce", "dice", "bce_dice"] = "bce"
+    """The loss of a slice, see learn.losses."""
     clip: float = 0.0
     """Largest norm of a step's gradient; larger ones are scaled down. 0 is off."""
     average_decay: float = 0.0

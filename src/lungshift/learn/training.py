@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lungshift.errors import ProtocolError, TrainingError
 from lungshift.learn.checkpoint import Checkpoint, build_network
-from lungshift.learn.data import Batch, SliceSet, chunks, load_batches, plan_epoch, require_size
+from lungshift.learn.data import Batch, SliceSet, chunks, load_batches, plan_epoch, require_size, slice_seed
 from lungshift.learn.history import EpochRecord, History
 from lungshift.learn.losses import slice_loss
 from lungshift.learn.machine import describe_software, start_fabric
@@ -32,6 +32,9 @@ from lungshift.prepare.prepared import PreparedCohort
 
 Score = Callable[[Iterable[tuple[np.ndarray, np.ndarray]]], float]
 """Judges validation slices: is given (probability, reference) batches (n, row, column), returns one number, more is better."""
+
+_NOBODY = 2**31
+"""The number of no slice, for what is random in an epoch but belongs to none."""
 
 Watch = Callable[[EpochRecord, int], None]
 """Is told every epoch that ends, and how many there may be."""
@@ -51,6 +54,12 @@ class Job:
 
     def __post_init__(self) -> None:
         require_size(self.train.size, self.network)
+        pictures = self.train.size, self.train.interpolation
+        if self.start and (self.start.size, self.start.interpolation) != pictures:
+            raise ProtocolError(
+                f"Fine-tuning keeps the pictures it starts from, {self.start.size} pixels and {self.start.interpolation}; "
+                f"these are {pictures[0]} and {pictures[1]}. Change prepare.size and prepare.interpolation."
+            )
         if self.start and self.start.network != self.network:
             raise ProtocolError(
                 f"Fine-tuning keeps the network it starts from; that is {self.start.network}, and {self.network} was asked for."
@@ -103,6 +112,12 @@ def fit(
             save_state(state, state_file, job.fingerprint)
         if watch:
             watch(record, job.training.epochs)
+    if not state.best_epoch:
+        raise TrainingError(
+            f"{job.name}: no epoch had a validation value that is a number, so no weights are worth keeping. Is there anything "
+            "to validate on?",
+            code="E_LOSS",
+        )
     return _checkpoint(job, state)
 
 
@@ -121,9 +136,11 @@ def _begin(job: Job, fabric: Fabric, state_file: Path | None) -> TrainingState:
 def _train_epoch(job: Job, state: TrainingState, fabric: Fabric, workers: int) -> float:
     """One pass over the training slices; the mean of their losses."""
     settings = job.training
+    torch.manual_seed(slice_seed(job.seed, state.epoch, _NOBODY))  # dropout of an epoch is the same after a resume
     steps = plan_epoch(job.train, settings.batch, job.seed, state.epoch, settings.balance)
     shards = [_shard(step, fabric, settings) for step in steps]
-    plan, key = [part for shard in shards for part in shard], (job.seed, state.epoch)
+    plan = [(part, step) for step, shard in zip(steps, shards, strict=True) for part in shard]
+    key = (job.seed, state.epoch)
     batches = iter(load_batches(job.train, plan, job.network, _augmentation(settings), key, workers))
     state.model.train()
     total = 0.0
@@ -185,7 +202,8 @@ def _judge(
     loss_of = slice_loss(job.training.loss)
 
     def predictions() -> Iterable[tuple[np.ndarray, np.ndarray]]:
-        for images, targets in load_batches(job.validation, chunks(range(len(job.validation)), 8), job.network):
+        plan = [(part, part) for part in chunks(range(len(job.validation)), 8)]
+        for images, targets in load_batches(job.validation, plan, job.network):
             with torch.no_grad(), fabric.autocast():
                 logits = network(fabric.to_device(images)).float()
             losses.extend(loss_of(logits, fabric.to_device(targets)).tolist())
@@ -193,7 +211,8 @@ def _judge(
 
     value = score(predictions()) if score else _exhaust(predictions())
     rate = state.optimiser.param_groups[0]["lr"]
-    return EpochRecord(state.epoch + 1, loss, float(np.mean(losses)), float(value), rate, seconds)
+    record = EpochRecord(state.epoch + 1, loss, float(np.mean(losses)), float(value), rate, seconds)
+    return cast(EpochRecord, fabric.broadcast(record))  # all processes stop together
 
 
 def _exhaust(batches: Iterable) -> float:
@@ -226,7 +245,8 @@ def _optimiser(network: nn.Module, settings: TrainingSettings) -> torch.optim.Op
 
 
 def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
-    trained_on = tuple(_describe_part(cohort, rows) for cohort, rows in job.train.parts)
+    roles = (("train", job.train), ("validation", job.validation))
+    trained_on = tuple(_describe_part(role, *part) for role, slices in roles for part in slices.parts)
     return Checkpoint(
         weights={name: tensor.clone() for name, tensor in state.best.items()},
         network=job.network,
@@ -241,12 +261,13 @@ def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
     )
 
 
-def _describe_part(cohort: PreparedCohort, rows: np.ndarray) -> dict[str, Any]:
+def _describe_part(role: str, cohort: PreparedCohort, rows: np.ndarray) -> dict[str, Any]:
     """What was trained on, so that a later test on the same patients or scans can be refused."""
     cases = set(cohort.case_ids[rows].tolist())
     scans = {d for case in cases for name, d in cohort.checksums[case].items() if name.startswith("scan ")}
     patients = sorted(set(cohort.patients[rows].tolist()))
-    return {"cohort": cohort.name, "key": cohort.key, "slices": len(rows), "patients": patients, "scans": sorted(scans)}
+    told = {"role": role, "cohort": cohort.name, "key": cohort.key, "slices": len(rows)}
+    return told | {"patients": patients, "scans": sorted(scans)}
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -140,6 +140,8 @@ def prepare_cohort(
         ResourceError: The disk is full; nothing half-made is left.
         InputError: A file of the cohort cannot be used, named in the message.
     """
+    if size < 16:
+        raise ProtocolError(f"Pictures have at least 16 x 16 pixels; got a size of {size}.")
     keep_freed_memory()
     checksums = {case.case_id: case.checksums for case in cohort.cases}
     key = _key(cohort, checksums, size, interpolation)

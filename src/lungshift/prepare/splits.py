@@ -97,10 +97,10 @@ def split_by_patient(
         budget: Train on so many patients only; a larger budget holds the smaller ones. None takes all that are left.
 
     Raises:
-        ProtocolError: There are not enough patients.
+        ProtocolError: There are not enough patients, or none with lesion to train on or to stop by.
     """
-    order = _shuffled_patients(table, rows, patients, seed)
-    tested = max(1, round(test_share * len(order)))
+    order, ill = _shuffled_patients(table, rows, patients, seed)
+    tested = max(1, round(test_share * ill))
     left = order[tested + validation_patients :]
     wanted = len(left) if budget is None else budget
     if wanted < 1 or wanted > len(left):
@@ -110,11 +110,17 @@ def split_by_patient(
         )
     parts = order[tested : tested + validation_patients], left[:wanted]
     held, trained = (rows[np.isin(patients[rows], part)] for part in parts)
+    for name, part in (("train on", trained), ("stop the training by", held)):
+        if not (table["lesion"][part] > 0).any():
+            raise ProtocolError(
+                f"{ill} of {len(order)} patients have lesion, and none of them is left to {name}. Lower the test share or the "
+                "validation patients, or raise the budget."
+            )
     return Split("patient", trained, held, rows[np.isin(patients[rows], order[:tested])], patients, seed)
 
 
-def _shuffled_patients(table: np.ndarray, rows: np.ndarray, patients: np.ndarray, seed: int) -> list[str]:
-    """All patients in random order, those without any lesion last: they can train, but not be tested."""
+def _shuffled_patients(table: np.ndarray, rows: np.ndarray, patients: np.ndarray, seed: int) -> tuple[list[str], int]:
+    """All patients in random order, those without any lesion last, as they can only train; and how many have lesion."""
     order = np.random.default_rng(seed).permutation(np.unique(patients[rows]))
     ill = {patient for patient in order if (table["lesion"][rows][patients[rows] == patient] > 0).any()}
-    return [str(patient) for patient in sorted(order, key=lambda patient: patient not in ill)]
+    return [str(patient) for patient in sorted(order, key=lambda patient: patient not in ill)], len(ill)

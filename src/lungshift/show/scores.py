@@ -18,7 +18,13 @@ _METRICS: tuple[Metric, ...] = ("accuracy", "precision", "recall", "dice", "iou"
 
 
 def write_scores(
-    scores: Scores, checkpoint: Checkpoint, cohort: str, folder: Path, split: SplitSummary | None = None
+    scores: Scores,
+    checkpoint: Checkpoint,
+    cohort: str,
+    folder: Path,
+    *,
+    split: SplitSummary | None = None,
+    known: tuple[str, ...] = (),
 ) -> str:
     """Write ``scores.csv``, ``scores.json`` and ``counts.csv``; return the table for the terminal.
 
@@ -28,23 +34,25 @@ def write_scores(
         cohort: Name of the cohort.
         folder: Where the files go.
         split: How the cohort was divided, if it was.
+        known: Cases that the checkpoint knew from its training.
 
     Raises:
         ResourceError: The disk is full or the folder cannot be written.
     """
     rows = [record for convention in CONVENTIONS for record in _records(scores, convention)]
-    leaky = bool(split and split.leaky)
+    leak = _leak_words(split, known)
     write_text(folder / "scores.csv", write_csv(rows))
     write_text(folder / "counts.csv", write_csv(_count_rows(scores)))
     text = {
         "cohort": cohort,
-        "leaky": leaky,
+        "leaky": bool(leak),
+        "known_cases": known,
         "split": asdict(split) if split else None,
         "checkpoint": checkpoint.describe(),
         "averages": rows,
     }
     write_json(folder / "scores.json", text)
-    return _table(rows, cohort, scores, leaky=leaky) + f"\nFiles in {folder}"
+    return _table(rows, cohort, scores, leak) + f"\nFiles in {folder}"
 
 
 def _records(scores: Scores, convention: str) -> list[dict[str, object]]:
@@ -82,13 +90,21 @@ def _count_rows(scores: Scores) -> list[dict[str, object]]:
     ]
 
 
-def _table(rows: list[dict], cohort: str, scores: Scores, *, leaky: bool) -> str:
+def _leak_words(split: SplitSummary | None, known: tuple[str, ...]) -> str:
+    if known:
+        return (
+            f"WARNING: the checkpoint was trained on, or chosen by, {', '.join(known[:5])}; these numbers are too good."
+        )
+    if split and split.leaky:
+        return "WARNING: split by slice; slices of the same patients were trained on, so these numbers are too good."
+    return ""
+
+
+def _table(rows: list[dict], cohort: str, scores: Scores, leak: str) -> str:
     patients = len(set(scores.patients.tolist()))
     lines = [f"{cohort}: {len(scores.cases)} slices of {patients} patients. Research use only."]
-    if leaky:
-        lines.append(
-            "WARNING: split by slice; slices of the same patients were trained on, so these numbers are too good."
-        )
+    if leak:
+        lines.append(leak)
     lines.append(
         "  ".join(["Dice (F1) by convention".ljust(24), "value", "95 % interval".ljust(15), "slices or cases"])
     )

@@ -105,8 +105,15 @@ def methods(outcome: Outcome) -> str:
             f"{'no' if network.norm == 'none' else network.norm} normalisation was trained on {outcome.source.name}: "
             f"{_training(protocol.training)}.",
             *(retraining if arm_on_target(outcome, "fine_tuned") else ()),
+            *(
+                f"{cohort.name} came without patient ids: every scan was taken for a patient, so scans of one patient may stand on "
+                "both sides, and intervals may be too narrow."
+                for cohort in (outcome.source, outcome.target)
+                if not cohort.patients_known
+            ),
             f"Cohorts were split by {protocol.split.kind}; every arm was scored on the same held-out slices. Pixels "
-            f"with a probability from a threshold ({cut}) are lesion{', averaged over mirrored slices' if decision.flips else ''}.",
+            f"with a probability from a threshold ({cut}) are lesion{', averaged over mirrored slices' if decision.flips else ''}"
+            f"{', inside the lung mask only' if decision.inside_lung else ''}.",
             "True and false positives and negatives were counted per slice and divided last. F1 is Dice, 2PR / (P + R). "
             "Intervals are 95 %, from 2000 draws of patients with replacement, widened to Student's t for few patients; "
             "below about five patients they are a rough guide.",

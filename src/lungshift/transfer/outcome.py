@@ -85,7 +85,10 @@ class Example:
 
 @dataclass(frozen=True)
 class CohortSummary:
-    """What was loaded: ``name``, cases, patients, slices, slices with lung and with lesion, and where lung masks are from."""
+    """What was loaded: ``name``, cases, patients, slices, slices with lung and with lesion, and where lung masks are from.
+
+    ``patients_known`` is false where no patient ids came with the cohort and every scan counts as a patient.
+    """
 
     name: str
     cases: int
@@ -95,6 +98,7 @@ class CohortSummary:
     lesion_slices: int
     lung_sources: tuple[str, ...]
     licence: str = ""
+    patients_known: bool = True
 
 
 @dataclass(frozen=True)

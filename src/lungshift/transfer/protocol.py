@@ -27,6 +27,10 @@ class PrepareSettings:
     slices: SliceRule = "lung"
     """Which slices take part: those with lung, or those with lung or lesion (the paper's 714)."""
 
+    def __post_init__(self) -> None:
+        if self.size < 16:
+            raise ProtocolError(f"Pictures have at least 16 x 16 pixels; got a size of {self.size}.")
+
 
 @dataclass(frozen=True)
 class SplitSettings:
@@ -43,6 +47,13 @@ class SplitSettings:
     validation_patients: int = 1
     """By patient: patients of each cohort that stop the training."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.test_share < 1 or min(self.validation_patients, self.train_slices, self.validation_slices) < 1:
+            raise ProtocolError(
+                "A split tests a share between 0 and 1 of the patients, and has at least one patient or slice to train on and to "
+                f"validate on; got {self}."
+            )
+
 
 @dataclass(frozen=True)
 class DecisionSettings:
@@ -58,6 +69,10 @@ class DecisionSettings:
     """Choose threshold and smallest area on the validation slices instead."""
     flips: bool = False
     """Average the prediction with that of the mirrored slice."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1 or self.min_pixels < 0:
+            raise ProtocolError(f"A threshold is above 0 and at most 1, and min_pixels at least 0; got {self}.")
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,10 @@ class Protocol:
         for name in ("arms", "budgets", "seeds"):
             if not getattr(self, name):
                 raise ProtocolError(f"Protocol {self.name!r}: {name} is empty; name at least one.")
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ProtocolError(f"Protocol {self.name!r}: {name} names one twice: {getattr(self, name)}.")
+        if min(self.seeds) < 0 or max(self.seeds) >= 2**31:
+            raise ProtocolError(f"Protocol {self.name!r}: a seed is from 0 to 2147483647; got {self.seeds}.")
         if self.prepare.size % (1 << self.network.levels):
             raise ProtocolError(
                 f"Protocol {self.name!r}: pictures of {self.prepare.size} pixels cannot be halved {self.network.levels} times; "

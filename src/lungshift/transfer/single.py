@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungshift.ct.case import Cohort
-from lungshift.errors import LeakageError
+from lungshift.ct.case import CaseRecord, Cohort
+from lungshift.errors import LeakageError, ProtocolError
 from lungshift.learn.checkpoint import Checkpoint
 from lungshift.learn.prediction import Predictor
 from lungshift.prepare.prepared import prepare_cohort
@@ -19,7 +20,7 @@ from lungshift.transfer.study import (
     Study,
     Watcher,
     prepare_side,
-    require_lesions,
+    require_scorable,
     score_rows,
     split_of,
     summarise_split,
@@ -37,6 +38,14 @@ class Trained:
     split: SplitSummary
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """Counts of a checkpoint on a cohort, and the cases among them that it knew from its training."""
+
+    scores: Scores
+    known: tuple[str, ...] = ()
+
+
 def train_cohort(
     protocol: Protocol,
     cohort: Cohort,
@@ -50,22 +59,31 @@ def train_cohort(
     """Train on one cohort by a protocol's first seed, or fine-tune ``start`` with it; score the held-out slices.
 
     Args:
-        protocol: Split, network and training; the network is that of ``start`` if given.
+        protocol: Split, network and training; network and pictures must be those of ``start`` if given.
         cohort: Where it is trained and tested.
         folder: Checkpoints and prepared pictures go here.
         start: Fine-tune this instead of training from scratch.
-        budget: Train on so many patients only (split by patient).
+        budget: Train on so many patients only.
         device: ``auto``, ``cpu``, ``cuda``.
         watcher: Is told how it goes on.
 
     Raises:
         CohortError: The cohort has no lesion masks.
+        LeakageError: ``start`` was trained on, or chosen by, patients that would be tested here.
+        ProtocolError: A budget of patients for a split by slice, or settings that do not fit ``start``.
     """
-    require_lesions(cohort)
+    if budget is not None and protocol.split.kind == "slice":
+        raise ProtocolError(
+            "A budget is in patients, and this protocol splits by slice; set split.train_slices instead."
+        )
+    require_scorable(cohort)
     study = Study(protocol, folder, device, watcher or Silent())
     side = prepare_side(study, "target" if start else "source", cohort, folder / "prepared")
     seed = protocol.seeds[0]
     split = split_of(protocol, side, seed, budget)
+    if start:
+        held = set(split.patients_of("test")) | set(split.patients_of("validation"))
+        _refuse_known(start, cohort, tuple(case for case in cohort.cases if case.patient_id in held))
     name = f"{'fine_tuned' if start else 'source'}-seed{seed}"
     checkpoint = train(study, side, split, seed, start, name)
     study.watcher.stage(f"Testing on {len(split.test)} held-out slices")
@@ -78,29 +96,30 @@ def evaluate_cohort(
     cohort: Cohort,
     cache: Path,
     *,
-    slices: SliceRule = "lung",
+    slices: SliceRule = "lung_or_lesion",
     allow_leak: bool = False,
     device: str = "auto",
     watcher: Watcher | None = None,
-) -> Scores:
+) -> Evaluated:
     """Counts of a checkpoint on every case of a cohort.
 
     Args:
         checkpoint: What is judged.
         cohort: On what; each case needs a lesion mask.
         cache: Where prepared pictures go.
-        slices: Which slices take part.
+        slices: Which slices take part; by default also those with lesion but no lung, where nothing is predicted.
         allow_leak: Also judge patients that the checkpoint was trained on.
         device: ``auto``, ``cpu``, ``cuda``.
         watcher: Is told how it goes on.
 
     Raises:
-        LeakageError: The checkpoint was trained on patients or files of this cohort.
+        LeakageError: The checkpoint was trained on, or chosen by, patients or scans of this cohort.
         CohortError: The cohort has no lesion masks.
     """
-    require_lesions(cohort)
+    require_scorable(cohort)
+    known = find_known(checkpoint, cohort, cohort.cases)
     if not allow_leak:
-        _refuse_known(checkpoint, cohort)
+        _refuse_known(checkpoint, cohort, cohort.cases)
     watcher = watcher or Silent()
     watcher.stage(f"Preparing {cohort.name}")
     prepared = prepare_cohort(
@@ -108,22 +127,24 @@ def evaluate_cohort(
     )
     side = Side("target", cohort, prepared, select_slices(prepared.table, slices))
     watcher.stage(f"Testing on {len(side.rows)} slices")
-    return score_rows(Predictor.of(checkpoint, device), side, side.rows, watcher)
+    return Evaluated(score_rows(Predictor.of(checkpoint, device), side, side.rows, watcher), known)
 
 
-def _refuse_known(checkpoint: Checkpoint, cohort: Cohort) -> None:
-    """Same patients of the same cohort, or the same files under any name."""
-    seen_files = {digest for part in _training_parts(checkpoint) for digest in part["scans"]}
-    seen_patients = {(part["cohort"], patient) for part in _training_parts(checkpoint) for patient in part["patients"]}
-    known = [
-        case.case_id
-        for case in cohort.cases
-        if (cohort.name, case.patient_id) in seen_patients or case.scan_checksums & seen_files
-    ]
-    if known:
+def find_known(checkpoint: Checkpoint, cohort: Cohort, cases: Sequence[CaseRecord]) -> tuple[str, ...]:
+    """Cases that the checkpoint was trained on or chosen by: same patients of the cohort, or the same scans by any name."""
+    parts = _training_parts(checkpoint)
+    scans = {digest for part in parts for digest in part["scans"]}
+    patients = {(part["cohort"], patient) for part in parts for patient in part["patients"]}
+    return tuple(
+        case.case_id for case in cases if (cohort.name, case.patient_id) in patients or case.scan_checksums & scans
+    )
+
+
+def _refuse_known(checkpoint: Checkpoint, cohort: Cohort, cases: Sequence[CaseRecord]) -> None:
+    if known := find_known(checkpoint, cohort, cases):
         raise LeakageError(
-            f"The checkpoint was trained on {', '.join(known[:5])} of {cohort.name}; scores there would be too good. Leave these cases out, "
-            "or say --allow-leak to see the number all the same."
+            f"The checkpoint was trained on, or chosen by, {', '.join(known[:5])} of {cohort.name}; scores there would be too "
+            "good. Leave these cases out, take another seed, or (evaluate only) say --allow-leak to see the number all the same."
         )
 
 

@@ -12,12 +12,12 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from lungshift.ct.case import Cohort
+from lungshift.ct.case import CaseRecord, Cohort
 from lungshift.errors import CheckpointError, CohortError, LeakageError
 from lungshift.learn.checkpoint import Checkpoint, Decision, load_checkpoint, save_checkpoint
 from lungshift.learn.data import SliceSet
 from lungshift.learn.history import EpochRecord
-from lungshift.learn.machine import describe_software
+from lungshift.learn.machine import describe_software, name_device
 from lungshift.learn.prediction import Predictor, decide, predict_slices
 from lungshift.learn.training import Job, fit
 from lungshift.measure.overlap import count_slices, dice
@@ -107,11 +107,12 @@ def run(
     """
     study = Study(protocol, folder, device, watcher or Silent())
     _require_two(source, target)
-    require_lesions(source, target)
+    require_scorable(source, target)
     home, away = (
         prepare_side(study, role, cohort, cache or folder / "prepared")
         for role, cohort in (("source", source), ("target", target))
     )
+    _require_splits(protocol, home, away)
     results = [_run_seed(study, home, away, seed) for seed in protocol.seeds]
     return Outcome(
         protocol=protocol,
@@ -146,7 +147,9 @@ def _run_seed(study: Study, source: Side, target: Side, seed: int) -> _Result:
         if number == 0 and "zero_shot" in study.protocol.arms:
             test("zero_shot", model, target, away.test, "nothing")
         if "fine_tuned" in study.protocol.arms:
-            tuned = train(study, target, away, seed, model, f"fine_tuned-{label.replace(' ', '_')}-seed{seed}")
+            tuned = train(
+                study, target, away, seed, model, f"fine_tuned-{label.split(' and ')[0].replace(' ', '_')}-seed{seed}"
+            )
             _note(result, target, away, tuned)
             test("fine_tuned", tuned, target, away.test, label)
     return result
@@ -176,9 +179,14 @@ def split_of(protocol: Protocol, side: Side, seed: int, budget: int | None = Non
 
 
 def _budgets(protocol: Protocol) -> list[tuple[int | None, str]]:
-    if protocol.split.kind == "slice":
-        return [(None, f"{protocol.split.train_slices} slices")]
-    return [(n, f"{n} patient{'s' if n > 1 else ''}") for n in protocol.budgets]
+    """What of the target is trained on, and in words all of its annotations that are used: validation costs labels too."""
+    settings = protocol.split
+    if settings.kind == "slice":
+        return [(None, f"{settings.train_slices} slices and {settings.validation_slices} to validate")]
+    return [
+        (n, f"{n} patient{'s' if n > 1 else ''} and {settings.validation_patients} to validate")
+        for n in protocol.budgets
+    ]
 
 
 def prepare_side(study: Study, role: str, cohort: Cohort, cache: Path) -> Side:
@@ -188,7 +196,22 @@ def prepare_side(study: Study, role: str, cohort: Cohort, cache: Path) -> Side:
     prepared = prepare_cohort(
         cohort, cache, size=settings.size, interpolation=settings.interpolation, progress=study.watcher.slices
     )
-    return Side(role, cohort, prepared, select_slices(prepared.table, settings.slices))
+    rows = select_slices(prepared.table, settings.slices)
+    if empty := sorted(set(prepared.case_ids.tolist()) - set(prepared.case_ids[rows].tolist())):
+        raise CohortError(
+            f"{cohort.name}: no slice of {', '.join(empty[:5])} has what the rule {settings.slices!r} asks for, so it would drop out "
+            "of every mean. Is its lung mask empty? Mend it or leave the case out.",
+            code="E_NO_SLICES",
+        )
+    return Side(role, cohort, prepared, rows)
+
+
+def _require_splits(protocol: Protocol, home: Side, away: Side) -> None:
+    """Draw every split once before hours of training, so that one that cannot be is refused now."""
+    for seed in protocol.seeds:
+        split_of(protocol, home, seed)
+        for budget, _ in _budgets(protocol):
+            split_of(protocol, away, seed, budget)
 
 
 def train(study: Study, side: Side, split: Split, seed: int, start: Checkpoint | None, name: str) -> Checkpoint:
@@ -200,7 +223,7 @@ def train(study: Study, side: Side, split: Split, seed: int, start: Checkpoint |
     with suppress(CheckpointError):
         kept = load_checkpoint(folder)
         if kept.fingerprint == job.fingerprint:
-            return kept
+            return kept.with_decision(_decide(study, kept, validation))
     study.watcher.stage(f"Training {name.replace('_', ' ')}: {len(train)} slices of {side.prepared.name}")
     state = study.folder / "checkpoints" / f"{name}.state.safetensors"
     checkpoint = fit(job, score=validation_score, state_file=state, watch=study.watcher.epoch, device=study.device)
@@ -334,6 +357,7 @@ def _summarise(side: Side) -> CohortSummary:
         lesion_slices=int((table["lesion"] > 0).sum()),
         lung_sources=tuple(sorted({case.lung_source for case in cases})),
         licence=side.prepared.licence,
+        patients_known=side.cohort.patients_known,
     )
 
 
@@ -343,7 +367,7 @@ def _manifest(study: Study, sides: list[Side]) -> dict[str, Any]:
     return {
         "lungshift": __version__,
         "software": describe_software(),
-        "device": study.device,
+        "device": name_device(study.device),
         "protocol": study.protocol.as_dict(),
         "inputs": {side.prepared.name: side.prepared.checksums for side in sides},
         "prepared": {side.prepared.name: side.prepared.key for side in sides},
@@ -362,11 +386,12 @@ def _require_two(source: Cohort, target: Cohort) -> None:
             )
 
 
-def require_lesions(*cohorts: Cohort) -> None:
-    """Refuse cohorts that cannot be scored.
+def require_scorable(*cohorts: Cohort) -> None:
+    """Refuse cohorts that cannot be scored honestly.
 
     Raises:
         CohortError: A case has no lesion mask.
+        LeakageError: Two patients of a cohort have one scan, so that a split by patient could test what was trained on.
     """
     for cohort in cohorts:
         missing = [case.case_id for case in cohort.cases if not case.source.has_lesion]
@@ -375,3 +400,12 @@ def require_lesions(*cohorts: Cohort) -> None:
                 f"{cohort.name}: no lesion mask for {', '.join(missing[:5])}; only annotated cases can be scored.",
                 code="E_NO_LESION",
             )
+        owner: dict[str, CaseRecord] = {}
+        for case in cohort.cases:
+            for digest in case.scan_checksums:
+                other = owner.setdefault(digest, case)
+                if other.patient_id != case.patient_id:
+                    raise LeakageError(
+                        f"{cohort.name}: {other.case_id} and {case.case_id} are one scan, of two patients by their ids. Give them one "
+                        "patient id, or leave one out."
+                    )
