@@ -14,6 +14,8 @@ from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import CohortError, GeometryError, IntensityError
 from lungshift.io.cohort import read_cohort
 from lungshift.io.header import Intake
+from lungshift.io.nifti import NiftiSource
+from lungshift.io.voxels import Labels
 from lungshift.io.writing import write_mask, write_volume
 
 GRID = Geometry.regular((3, 4, 5), (5, 0.7, 0.7))
@@ -176,9 +178,24 @@ def test_nnunet_with_two_channels_or_a_broken_json_is_refused(tmp_path: Path) ->
         assert reason(folder) == "E_MANIFEST"
 
 
+def test_other_labels_make_other_checksums_so_that_no_cache_keeps_the_old_masks(tmp_path: Path) -> None:
+    one, other = (
+        NiftiSource(tmp_path / "ct.nii.gz", None, None, lesion_labels=Labels(frozenset(chosen), frozenset({0, 1, 2})))
+        for chosen in ({1}, {1, 2})
+    )
+    (tmp_path / "ct.nii.gz").write_bytes(b"the same file")
+
+    assert one.checksums() != other.checksums()
+
+
 def test_checksums_are_by_folder_and_name(tmp_path: Path) -> None:
     sums = read_cohort(layout(tmp_path, MEDSEG9, ["1"])).cases[0].source.checksums()
-    assert sorted(sums) == ["lesion rp_msk/1.nii.gz", "lung rp_lung_msk/1.nii.gz", "scan rp_im/1.nii.gz"]
+    assert sorted(sums) == [
+        "how it is read",
+        "lesion rp_msk/1.nii.gz",
+        "lung rp_lung_msk/1.nii.gz",
+        "scan rp_im/1.nii.gz",
+    ]
     assert all(len(value) == 64 for value in sums.values())
 
 

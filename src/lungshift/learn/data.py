@@ -31,7 +31,7 @@ class SliceSet:
         ProtocolError: The cohorts were prepared at different sizes.
     """
 
-    parts: tuple[tuple[PreparedCohort, Int64[np.ndarray, " row"]], ...]
+    parts: tuple[tuple[PreparedCohort, Int64[np.ndarray, " _"]], ...]
 
     def __post_init__(self) -> None:
         sizes = {cohort.size for cohort, _ in self.parts}
