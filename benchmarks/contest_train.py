@@ -33,7 +33,7 @@ def lungshift(width: int, size: int, micro_batch: int, keep_memory: bool = True)
 
     torch.set_num_threads(1)
     if not keep_memory:
-        machine._keep_freed_memory = lambda: None
+        machine.keep_freed_memory = lambda: None
     job, fabric = _job(width, micro_batch, micro_batch), machine.start_fabric("cpu", "bf16")
     state = training._begin(job, fabric, None)
     state.model.train()
@@ -86,7 +86,7 @@ def whole_batch(prepared: str, width: int, micro_batch: int, parts: int, keep_me
 
     torch.set_num_threads(1)
     if not keep_memory:
-        machine._keep_freed_memory = lambda: None
+        machine.keep_freed_memory = lambda: None
     slices = parts * micro_batch
     job = _job(width, slices, micro_batch, prepared, epochs=2)
     return lambda: training.fit(job, device="cpu") and None
@@ -109,7 +109,9 @@ def loading(prepared: str, augmented: bool, slices: int, micro_batch: int = 5) -
     def work() -> None:
         chosen = order.integers(len(everything), size=slices).tolist()
         plan = chunks(chosen, micro_batch)
-        for _ in load_batches(everything, plan, NetworkSettings(), Augmentation() if augmented else None):
+        for _ in load_batches(
+            everything, [(part, part) for part in plan], NetworkSettings(), Augmentation() if augmented else None
+        ):
             pass
 
     work()

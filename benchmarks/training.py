@@ -41,7 +41,7 @@ def measure_training(setup: Setup) -> list[Result]:
         Result(
             "step with freed memory given back / kept",
             cpu["returned"] / cpu["ours"],
-            note="what learn.machine._keep_freed_memory brings",
+            note="what lungshift.memory.keep_freed_memory brings",
         ),
     ]
 
