@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,7 +66,7 @@ class Job:
                 f"Fine-tuning keeps the network it starts from; that is {self.start.network}, and {self.network} was asked for."
             )
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Two jobs of one fingerprint end with the same weights on the same machine."""
         sets = [[(cohort.key, rows.tolist()) for cohort, rows in part.parts] for part in (self.train, self.validation)]

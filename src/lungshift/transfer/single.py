@@ -10,12 +10,10 @@ from lungshift.ct.case import CaseRecord, Cohort
 from lungshift.errors import LeakageError, ProtocolError
 from lungshift.learn.checkpoint import Checkpoint
 from lungshift.learn.prediction import Predictor
-from lungshift.prepare.prepared import prepare_cohort
-from lungshift.prepare.slices import SliceRule, select_slices
+from lungshift.prepare.slices import SliceRule
 from lungshift.transfer.outcome import Scores, SplitSummary
-from lungshift.transfer.protocol import Protocol
+from lungshift.transfer.protocol import PrepareSettings, Protocol
 from lungshift.transfer.study import (
-    Side,
     Silent,
     Study,
     Watcher,
@@ -78,12 +76,13 @@ def train_cohort(
         )
     require_scorable(cohort)
     study = Study(protocol, folder, device, watcher or Silent())
-    side = prepare_side(study, "target" if start else "source", cohort, folder / "prepared")
+    role = "target" if start else "source"
+    side = prepare_side(role, cohort, folder / "prepared", protocol.prepare, study.watcher)
     seed = protocol.seeds[0]
     split = split_of(protocol, side, seed, budget)
     if start:
         held = set(split.patients_of("test")) | set(split.patients_of("validation"))
-        _refuse_known(start, cohort, tuple(case for case in cohort.cases if case.patient_id in held))
+        _refuse(find_known(start, cohort, [case for case in cohort.cases if case.patient_id in held]), cohort)
     name = f"{'fine_tuned' if start else 'source'}-seed{seed}"
     checkpoint = train(study, side, split, seed, start, name)
     study.watcher.stage(f"Testing on {len(split.test)} held-out slices")
@@ -114,18 +113,16 @@ def evaluate_cohort(
 
     Raises:
         LeakageError: The checkpoint was trained on, or chosen by, patients or scans of this cohort.
-        CohortError: The cohort has no lesion masks.
+        CohortError: The cohort has no lesion masks, or a case has no slice that takes part.
     """
     require_scorable(cohort)
     known = find_known(checkpoint, cohort, cohort.cases)
     if not allow_leak:
-        _refuse_known(checkpoint, cohort, cohort.cases)
+        _refuse(known, cohort)
     watcher = watcher or Silent()
-    watcher.stage(f"Preparing {cohort.name}")
-    prepared = prepare_cohort(
-        cohort, cache, size=checkpoint.size, interpolation=checkpoint.interpolation, progress=watcher.slices
+    side = prepare_side(
+        "target", cohort, cache, PrepareSettings(checkpoint.size, checkpoint.interpolation, slices), watcher
     )
-    side = Side("target", cohort, prepared, select_slices(prepared.table, slices))
     watcher.stage(f"Testing on {len(side.rows)} slices")
     return Evaluated(score_rows(Predictor.of(checkpoint, device), side, side.rows, watcher), known)
 
@@ -140,8 +137,8 @@ def find_known(checkpoint: Checkpoint, cohort: Cohort, cases: Sequence[CaseRecor
     )
 
 
-def _refuse_known(checkpoint: Checkpoint, cohort: Cohort, cases: Sequence[CaseRecord]) -> None:
-    if known := find_known(checkpoint, cohort, cases):
+def _refuse(known: tuple[str, ...], cohort: Cohort) -> None:
+    if known:
         raise LeakageError(
             f"The checkpoint was trained on, or chosen by, {', '.join(known[:5])} of {cohort.name}; scores there would be too "
             "good. Leave these cases out, take another seed, or (evaluate only) say --allow-leak to see the number all the same."

@@ -27,7 +27,7 @@ from lungshift.prepare.slices import select_slices
 from lungshift.prepare.splits import Part, Split, split_by_patient, split_by_slice
 from lungshift.transfer.decision import choose_decision, validation_score
 from lungshift.transfer.outcome import CohortSummary, Example, Outcome, Run, Scores, SplitSummary
-from lungshift.transfer.protocol import Protocol
+from lungshift.transfer.protocol import PrepareSettings, Protocol
 
 
 @runtime_checkable
@@ -109,7 +109,7 @@ def run(
     _require_two(source, target)
     require_scorable(source, target)
     home, away = (
-        prepare_side(study, role, cohort, cache or folder / "prepared")
+        prepare_side(role, cohort, cache or folder / "prepared", protocol.prepare, study.watcher)
         for role, cohort in (("source", source), ("target", target))
     )
     _require_splits(protocol, home, away)
@@ -121,7 +121,7 @@ def run(
         splits=tuple(split for result in results for split in result.splits),
         runs=tuple(run for result in results for run in result.runs),
         histories=tuple(checkpoint.history for result in results for checkpoint in result.checkpoints),
-        examples=tuple(example for example in results[0].examples),
+        examples=tuple(results[0].examples),
         manifest=_manifest(study, [home, away]),
     )
 
@@ -142,16 +142,14 @@ def _run_seed(study: Study, source: Side, target: Side, seed: int) -> _Result:
     model = train(study, source, home, seed, None, f"source-seed{seed}")
     _note(result, source, home, model)
     test("source", model, source, home.test, "all")
-    for number, (budget, label) in enumerate(_budgets(study.protocol)):
-        away = split_of(study.protocol, target, seed, budget)
+    for number, budget in enumerate(_budgets(study.protocol)):
+        away = split_of(study.protocol, target, seed, budget.patients)
         if number == 0 and "zero_shot" in study.protocol.arms:
             test("zero_shot", model, target, away.test, "nothing")
         if "fine_tuned" in study.protocol.arms:
-            tuned = train(
-                study, target, away, seed, model, f"fine_tuned-{label.split(' and ')[0].replace(' ', '_')}-seed{seed}"
-            )
+            tuned = train(study, target, away, seed, model, f"fine_tuned-{budget.name}-seed{seed}")
             _note(result, target, away, tuned)
-            test("fine_tuned", tuned, target, away.test, label)
+            test("fine_tuned", tuned, target, away.test, budget.words)
     return result
 
 
@@ -178,23 +176,35 @@ def split_of(protocol: Protocol, side: Side, seed: int, budget: int | None = Non
     )
 
 
-def _budgets(protocol: Protocol) -> list[tuple[int | None, str]]:
-    """What of the target is trained on, and in words all of its annotations that are used: validation costs labels too."""
+@dataclass(frozen=True)
+class _Budget:
+    """What of the target is trained on: patients (None by slice), a name for files, and in words all annotations used."""
+
+    patients: int | None
+    name: str
+    words: str
+
+
+def _budgets(protocol: Protocol) -> list[_Budget]:
+    """The protocol's budgets; their words count the validation too, for it costs labels."""
     settings = protocol.split
     if settings.kind == "slice":
-        return [(None, f"{settings.train_slices} slices and {settings.validation_slices} to validate")]
-    return [
-        (n, f"{n} patient{'s' if n > 1 else ''} and {settings.validation_patients} to validate")
-        for n in protocol.budgets
-    ]
+        n, held = settings.train_slices, settings.validation_slices
+        return [_Budget(None, f"{n}_slices", f"{n} slices and {held} to validate")]
+    counted = [(n, "patients" if n > 1 else "patient") for n in protocol.budgets]
+    held = settings.validation_patients
+    return [_Budget(n, f"{n}_{noun}", f"{n} {noun} and {held} to validate") for n, noun in counted]
 
 
-def prepare_side(study: Study, role: str, cohort: Cohort, cache: Path) -> Side:
-    """Prepare a cohort by the protocol, or open what was prepared before, and select its slices."""
-    study.watcher.stage(f"Preparing {cohort.name}")
-    settings = study.protocol.prepare
+def prepare_side(role: str, cohort: Cohort, cache: Path, settings: PrepareSettings, watcher: Watcher) -> Side:
+    """Prepare a cohort, or open what was prepared before, and select its slices.
+
+    Raises:
+        CohortError: A case has no slice that takes part, and would drop out of every mean.
+    """
+    watcher.stage(f"Preparing {cohort.name}")
     prepared = prepare_cohort(
-        cohort, cache, size=settings.size, interpolation=settings.interpolation, progress=study.watcher.slices
+        cohort, cache, size=settings.size, interpolation=settings.interpolation, progress=watcher.slices
     )
     rows = select_slices(prepared.table, settings.slices)
     if empty := sorted(set(prepared.case_ids.tolist()) - set(prepared.case_ids[rows].tolist())):
@@ -210,8 +220,8 @@ def _require_splits(protocol: Protocol, home: Side, away: Side) -> None:
     """Draw every split once before hours of training, so that one that cannot be is refused now."""
     for seed in protocol.seeds:
         split_of(protocol, home, seed)
-        for budget, _ in _budgets(protocol):
-            split_of(protocol, away, seed, budget)
+        for budget in _budgets(protocol):
+            split_of(protocol, away, seed, budget.patients)
 
 
 def train(study: Study, side: Side, split: Split, seed: int, start: Checkpoint | None, name: str) -> Checkpoint:
