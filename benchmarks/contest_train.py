@@ -97,7 +97,7 @@ def loading(prepared: str, augmented: bool, slices: int, micro_batch: int = 5) -
     import numpy as np
     import torch
 
-    from lungshift.learn.data import SliceSet, chunks, load_batches
+    from lungshift.learn.data import MicroBatch, SliceSet, chunks, load_batches, seed_epoch
     from lungshift.learn.settings import Augmentation, NetworkSettings
     from lungshift.prepare.prepared import open_prepared
 
@@ -109,9 +109,9 @@ def loading(prepared: str, augmented: bool, slices: int, micro_batch: int = 5) -
     def work() -> None:
         chosen = order.integers(len(everything), size=slices).tolist()
         plan = chunks(chosen, micro_batch)
-        for _ in load_batches(
-            everything, [(part, part) for part in plan], NetworkSettings(), Augmentation() if augmented else None
-        ):
+        seeds = seed_epoch(plan, 0, 0)
+        batches = [MicroBatch(part, part, one) for part, one in zip(plan, seeds, strict=True)]
+        for _ in load_batches(everything, batches, NetworkSettings(), Augmentation() if augmented else None):
             pass
 
     work()

@@ -15,14 +15,17 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lungshift.learn.settings import Augmentation
+from lungshift.transfer.arms import ARMS
 from lungshift.transfer.protocol import Protocol, read_protocol, shipped_protocols
 
 PAGE = Path(__file__).parents[1] / "docs" / "protocols.md"
 START, END = "<!-- settings: written by scripts/write_settings.py -->", "<!-- end of settings -->"
 _SAME = "fine_tuning"
+_EVERY_ARM, _IN_WORDS = "every arm", ("on", "off", "every arm")
 
 
 def settings() -> Iterator[tuple[str, type, Field]]:
@@ -83,8 +86,14 @@ def _kind(kind: Any) -> str:
         return " or ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is tuple:
         return f"list of {_kind(get_args(kind)[0])}"
+    if NoneType in get_args(kind):
+        return f"{_kind(get_args(kind)[0])} or none"
     names = {bool: "true or false", int: "whole number", float: "number", str: "text"}
     return names.get(kind, "`{ low_hu, high_hu }`")
+
+
+def _cell(value: Any) -> str:
+    return value if value in _IN_WORDS else _toml(value)
 
 
 def _toml(value: Any) -> str:
@@ -92,6 +101,8 @@ def _toml(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -124,7 +135,7 @@ def _shipped() -> str:
     for path in _shown():
         values = [_at(protocol, path) for protocol in protocols]
         if any(value != _at(plain, path) for value in values):
-            lines.append(f"| `{path}` | {' | '.join(map(_toml, values))} |")
+            lines.append(f"| `{path}` | {' | '.join(map(_cell, values))} |")
     return "\n".join(lines)
 
 
@@ -138,7 +149,9 @@ def _shown() -> list[str]:
 def _at(value: Any, path: str) -> Any:
     for name in path.split("."):
         value = getattr(value, name)
-    return ("off" if value == Augmentation.none() else "on") if isinstance(value, Augmentation) else value
+    if isinstance(value, Augmentation):
+        return "off" if value == Augmentation.none() else "on"
+    return _EVERY_ARM if value == tuple(ARMS) else value
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ from jaxtyping import install_import_hook
 
 # Shapes and dtypes that stand in signatures are checked at every call while the tests run, and never outside of them;
 # not in ct, io and measure, which check for themselves and whose tests hand them what is wrong on purpose.
-_PREPARE = ("grid", "lungmask", "prepared", "slices", "splits", "windows")
+_PREPARE = ("grid", "histogram", "lungmask", "prepared", "slices", "splits", "windows")
 install_import_hook(
-    [*(f"lungshift.prepare.{room}" for room in _PREPARE), "lungshift.learn.data", "lungshift.learn.prediction"],
+    [
+        *(f"lungshift.prepare.{room}" for room in _PREPARE),
+        *(f"lungshift.learn.{room}" for room in ("adaptation", "data", "prediction")),
+    ],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 

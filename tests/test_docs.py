@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import tomllib
@@ -13,6 +14,7 @@ from typer.main import get_command
 
 from lungshift.cli import app
 from lungshift.errors import LungshiftError
+from lungshift.transfer.arms import ARMS
 from lungshift.transfer.protocol import Protocol, parse_protocol, read_protocol, shipped_protocols
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +39,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def first_column(text: str, heading: str) -> list[str]:
+    """The first column, where it is code, of the tables under a heading."""
+    section = text.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `(\w+)` \|", section, flags=re.M)
+
+
 def links(page: Path) -> Iterator[str]:
     found = re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text()))
     return (link for link in found if not link.startswith(("http://", "https://")))
@@ -50,8 +58,8 @@ def calls(text: str) -> list[list[str]]:
     return [match[1].split("#")[0].split() for match in found if match]
 
 
-def settings_script() -> dict:
-    return runpy.run_path(str(ROOT / "scripts" / "write_settings.py"))
+def script(name: str) -> dict:
+    return runpy.run_path(str(ROOT / "scripts" / f"{name}.py"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -91,18 +99,64 @@ def test_no_placeholder_is_left(page: Path) -> None:
 
 
 def test_the_settings_page_is_what_the_code_says() -> None:
-    script = settings_script()
+    settings = script("write_settings")
 
-    assert script["page"]() == script["PAGE"].read_text(), "run .venv/bin/python scripts/write_settings.py"
+    assert settings["page"]() == settings["PAGE"].read_text(), "run .venv/bin/python scripts/write_settings.py"
 
 
 def test_every_setting_is_named_and_explained() -> None:
-    script = settings_script()
-    page = script["PAGE"].read_text()
+    settings = script("write_settings")
+    page = settings["PAGE"].read_text()
 
-    for path, owner, field in script["settings"]():
+    for path, owner, field in settings["settings"]():
         assert f"| `{path}` |" in page
-        assert script["_sentences"](owner)[field.name]
+        assert settings["_sentences"](owner)[field.name]
+
+
+def test_the_table_of_modules_is_what_the_code_says() -> None:
+    reference = script("write_reference")
+
+    assert reference["page"]() == reference["PAGE"].read_text(), "run .venv/bin/python scripts/write_reference.py"
+
+
+def test_the_table_of_modules_has_every_room_and_module() -> None:
+    reference = script("write_reference")
+    package = ROOT / "src" / "lungshift"
+    rooms = {file.parent.name for file in package.glob("*/__init__.py")}
+    found = [file for file in package.rglob("*.py") if not file.name.startswith("_")]
+
+    assert set(reference["ROOMS"]) == rooms
+    assert reference["tables"]().count("\n| `") == len(found)
+
+
+def test_a_module_is_told_by_its_first_sentence_and_what_it_defines_for_others() -> None:
+    reference = script("write_reference")
+    source = ast.parse(
+        '"""Cats (after Tom et al. 1940), on\none page. Dogs are elsewhere."""\n'
+        "from dogs import Dog\n"
+        'LIVES = 9\n"""How often a cat may fall."""\n'
+        "legs = 4\n"
+        "class Cat: ...\n"
+        "def _scratch(): ...\n"
+        "def purr(): ...\n"
+    )
+
+    assert reference["first_sentence"](source) == "Cats (after Tom et al. 1940), on one page."
+    assert reference["public_names"](source) == ["LIVES", "Cat", "purr"]
+
+
+def test_the_table_of_arms_has_every_arm_and_no_other() -> None:
+    arms = first_column((ROOT / "docs" / "studies.md").read_text(), "## Arms")
+
+    assert arms == list(ARMS)
+
+
+def test_every_public_name_stands_in_the_reference() -> None:
+    import lungshift
+
+    table = (ROOT / "docs" / "reference.md").read_text().partition("## From the top")[2].partition("\n## ")[0]
+
+    assert set(re.findall(r"\b[A-Za-z_]\w*\b", table)) >= set(lungshift.__all__) - {"__version__"}
 
 
 @pytest.mark.parametrize("name", shipped_protocols())
@@ -116,7 +170,7 @@ def test_every_shipped_protocol_is_read(name: str) -> None:
 def test_the_protocol_in_the_page_is_one() -> None:
     (text,) = blocks((ROOT / "docs" / "protocols.md").read_text(), "toml")
 
-    assert parse_protocol(tomllib.loads(text)).budgets == (1, 2, 4)
+    assert parse_protocol(tomllib.loads(text)).budgets == (0, 1, 2, 4)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

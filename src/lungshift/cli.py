@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from lungshift.errors import LungshiftError
 
 if TYPE_CHECKING:
     from lungshift.ct.case import Cohort
+    from lungshift.transfer.outcome import Outcome
     from lungshift.transfer.protocol import Protocol
 
 app = typer.Typer(
@@ -36,6 +39,15 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setti
 ProtocolName = Annotated[
     str, typer.Option("--protocol", help="A shipped protocol (demo, quick, paper, …) or a TOML file.")
 ]
+ProtocolArgument = Annotated[str, typer.Argument(help="A shipped protocol (quick, paper, …) or a TOML file.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Where prepared pictures are kept between runs; in --output if not given.")
+]
+Jobs = Annotated[int, typer.Option(help="Networks that are trained at a time, each by a process of its own.")]
+Scheduler = Annotated[str, typer.Option(help="Address of a dask scheduler that does the work instead: tcp://host:8786")]
+CohortPaths = Annotated[
+    list[Path], typer.Argument(help="Two cohorts or more: folders of a known layout, or manifests.")
+]
 CohortPath = Annotated[Path, typer.Argument(help="A cohort: a folder of a known layout, or a manifest.")]
 
 
@@ -43,33 +55,74 @@ CohortPath = Annotated[Path, typer.Argument(help="A cohort: a folder of a known 
 def demo(output: Output = Path("runs/demo"), device: Device = "auto", overwrite: Overwrite = False) -> None:
     """The main job on two synthetic hospitals: train at one, test at the other, repair, test again."""
     from lungshift.transfer.demo import demo_cohorts
+    from lungshift.transfer.study import run
 
-    _transfer(_protocol("demo", None, None), *demo_cohorts(), output, device, overwrite, None)
+    _study(_Study("transfer", _protocol("demo", None, None), demo_cohorts(), output, device, overwrite), run)
 
 
 @app.command()
 def transfer(
-    protocol: Annotated[str, typer.Argument(help="A shipped protocol (quick, paper, …) or a TOML file.")],
+    protocol: ProtocolArgument,
     source: Annotated[Path, typer.Option(help="Cohort on which the model is trained.")],
     target: Annotated[Path, typer.Option(help="Cohort on which it is to work.")],
     output: Output = Path("runs/transfer"),
     changes: Changes = None,
     device: Device = "auto",
     seed: Seed = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Where prepared pictures are kept between runs; in --output if not given.")
-    ] = None,
+    cache: Cache = None,
+    jobs: Jobs = 1,
+    scheduler: Scheduler = "",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train on one cohort, test on another, repair with a little of it, test again on the same held-out slices."""
-    chosen = _protocol(protocol, changes, seed)
-    cohorts = _cohort(source), _cohort(target)
-    if dry_run:
-        _say_cohorts(*cohorts)
-        _say(json.dumps(chosen.as_dict(), indent=2))
-        return
-    _transfer(chosen, *cohorts, output, device, overwrite, cache)
+    from lungshift.transfer.study import run
+
+    chosen, cohorts = _protocol(protocol, changes, seed), (_cohort(source), _cohort(target))
+    _study(_Study("transfer", chosen, cohorts, output, device, overwrite, cache, jobs, scheduler, dry_run), run)
+
+
+@app.command()
+def chain(
+    protocol: ProtocolArgument,
+    cohorts: CohortPaths,
+    output: Output = Path("runs/chain"),
+    changes: Changes = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    cache: Cache = None,
+    jobs: Jobs = 1,
+    scheduler: Scheduler = "",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train one network on the cohorts one after another and test it on all of them after each."""
+    from lungshift.transfer.study import run_chain
+
+    chosen, found = _protocol(protocol, changes, seed), tuple(map(_cohort, cohorts))
+    _study(_Study("chain", chosen, found, output, device, overwrite, cache, jobs, scheduler, dry_run), run_chain)
+
+
+@app.command("leave-one-out")
+def leave_one_out(
+    protocol: ProtocolArgument,
+    cohorts: CohortPaths,
+    output: Output = Path("runs/leave-one-out"),
+    changes: Changes = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    cache: Cache = None,
+    jobs: Jobs = 1,
+    scheduler: Scheduler = "",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Test each cohort with a network trained on all others, and with one trained there."""
+    from lungshift.transfer.study import run_leave_one_out
+
+    chosen, found = _protocol(protocol, changes, seed), tuple(map(_cohort, cohorts))
+    wanted = _Study("leave_one_out", chosen, found, output, device, overwrite, cache, jobs, scheduler, dry_run)
+    _study(wanted, run_leave_one_out)
 
 
 @app.command()
@@ -207,6 +260,27 @@ def predict(
 
 
 @app.command()
+def forensics(
+    precision: Annotated[str | None, typer.Option(help="As printed, with all its digits: 0.751451")] = None,
+    recall: Annotated[str | None, typer.Option(help="As printed.")] = None,
+    f1: Annotated[str | None, typer.Option(help="As printed; Dice is the same.")] = None,
+    accuracy: Annotated[str | None, typer.Option(help="As printed.")] = None,
+    slices: Annotated[int | None, typer.Option(help="Slices the row is about, with and without lesion.")] = None,
+    lesion_slices: Annotated[int | None, typer.Option(help="How many of them have lesion in the reference.")] = None,
+    cases: Annotated[int | None, typer.Option(help="Scans the row is about.")] = None,
+    background_accuracy: Annotated[
+        str | None, typer.Option(help="Accuracy of predicting nothing, all slices pooled.")
+    ] = None,
+) -> None:
+    """Which ways of averaging can have given a published row, by arithmetic alone."""
+    from lungshift.measure.forensics import Published, examine
+    from lungshift.show.forensics import describe
+
+    row = Published(precision, recall, f1, accuracy, slices, lesion_slices, cases, background_accuracy)
+    _say(describe(examine(row)))
+
+
+@app.command()
 def download(
     cohort: Annotated[str, typer.Argument(help="medseg9 or coronacases10.")],
     output: Output = Path("data"),
@@ -248,21 +322,47 @@ def main() -> None:
         )
 
 
-def _transfer(
-    protocol: Protocol, source: Cohort, target: Cohort, output: Path, device: str, overwrite: bool, cache: Path | None
-) -> None:
+@dataclass(frozen=True)
+class _Study:
+    """What the words of a study's command say."""
+
+    kind: str
+    protocol: Protocol
+    cohorts: tuple[Cohort, ...]
+    output: Path
+    device: str
+    overwrite: bool
+    cache: Path | None = None
+    jobs: int = 1
+    scheduler: str = ""
+    dry_run: bool = False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run in an existing folder must agree with."""
+        asked = {"study": self.kind, "protocol": self.protocol.as_dict()}
+        return asked | {f"cohort {number}": _identity(cohort) for number, cohort in enumerate(self.cohorts, 1)}
+
+
+def _study(wanted: _Study, carry_out: Callable[..., Outcome]) -> None:
     from lungshift.files import run_folder
     from lungshift.progress import bars
     from lungshift.show.report import write_report
     from lungshift.show.terminal import summary
-    from lungshift.transfer.study import run
+    from lungshift.transfer.engine import Workers
 
-    identity = {"protocol": protocol.as_dict(), "source": _identity(source), "target": _identity(target)}
-    with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
-        outcome = run(protocol, source, target, folder, device=device, cache=cache, watcher=watcher)
+    workers = Workers(wanted.jobs, wanted.scheduler)
+    if wanted.dry_run:
+        _say_cohorts(*wanted.cohorts)
+        _say(json.dumps(wanted.protocol.as_dict(), indent=2))
+        return
+    cohorts = wanted.cohorts if wanted.kind == "transfer" else (wanted.cohorts,)
+    with run_folder(wanted.output, wanted.identity, overwrite=wanted.overwrite) as folder, bars() as watcher:
+        options: dict[str, Any] = {"device": wanted.device, "cache": wanted.cache, "workers": workers}
+        outcome = carry_out(wanted.protocol, *cohorts, folder, **options, watcher=watcher)
         watcher.stage("Writing the report")
         write_report(outcome, folder)
-    _say(summary(outcome, output))
+    _say(summary(outcome, wanted.output))
 
 
 def _train(

@@ -39,6 +39,10 @@ class Lines:
         if time.monotonic() - self._said > _EVERY_S:
             self._say(f"  {done} of {total} slices")
 
+    def networks(self, done: int, total: int) -> None:
+        """Networks that are trained and tested, where several are at a time."""
+        self._say(f"  {done} of {total} networks")
+
     def epoch(self, record: EpochRecord, epochs: int) -> None:
         """An epoch has ended."""
         self._say(f"  {_epoch_text(record, epochs)}, {record.seconds:.1f} s")
@@ -91,6 +95,10 @@ class Bars:
 
     def slices(self, done: int, total: int) -> None:
         """Slices that are done."""
+        self._progress.update(self._task, completed=done, total=total)
+
+    def networks(self, done: int, total: int) -> None:
+        """Networks that are trained and tested, where several are at a time."""
         self._progress.update(self._task, completed=done, total=total)
 
     def epoch(self, record: EpochRecord, epochs: int) -> None:

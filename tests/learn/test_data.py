@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lungshift.errors import ProtocolError
 from lungshift.learn.data import (
+    MicroBatch,
     SliceSet,
     chunks,
     cut_slices,
@@ -21,6 +22,7 @@ from lungshift.learn.data import (
     place_frame,
     plan_epoch,
     require_size,
+    seed_epoch,
     slice_seed,
 )
 from lungshift.learn.settings import Augmentation, NetworkSettings
@@ -90,12 +92,51 @@ def test_a_balanced_epoch_draws_patients_with_few_slices_as_often(prepared: Prep
     assert np.mean(np.array(drawn) == 5) == pytest.approx(0.5, abs=0.05), "the second patient has one slice of six"
 
 
+@pytest.mark.parametrize("wanted", [1, 6, 15, 16, 40])
+def test_an_epoch_of_so_many_slices_goes_round_all_before_it_takes_one_again(
+    prepared: PreparedCohort, wanted: int
+) -> None:
+    slices = SliceSet.of(prepared, np.arange(15))
+
+    steps = plan_epoch(slices, 4, seed=1, epoch=2, epoch_slices=wanted)
+
+    drawn = [number for step in steps for number in step]
+    assert len(drawn) == wanted
+    assert [len(step) for step in steps[:-1]] == [4] * (len(steps) - 1)
+    for start in range(0, wanted, 15):
+        assert len(set(drawn[start : start + 15])) == len(drawn[start : start + 15])
+
+
+def test_asking_for_as_many_slices_as_there_are_changes_no_plan(prepared: PreparedCohort) -> None:
+    slices = SliceSet.of(prepared, np.arange(15))
+
+    for balance in (0.0, 0.5):
+        plans = [plan_epoch(slices, 4, 3, 1, balance, wanted) for wanted in (0, 15)]
+        assert plans[0] == plans[1]
+    assert plan_epoch(slices, 15, 3, 1) == [np.random.default_rng((3, 1)).permutation(15).tolist()]
+
+
+def test_a_balanced_epoch_has_as_many_slices_as_are_asked_for(prepared: PreparedCohort) -> None:
+    steps = plan_epoch(SliceSet.of(prepared, np.arange(15)), 4, 0, 0, balance=1.0, epoch_slices=22)
+
+    assert [len(step) for step in steps] == [4, 4, 4, 4, 4, 2]
+
+
+def test_a_slice_that_is_drawn_again_is_changed_in_another_way() -> None:
+    seeds = seed_epoch([[0, 1], [0, 0], [1, 2]], seed=4, epoch=7)
+
+    assert len({seed for step in seeds for seed in step}) == 6
+    assert seeds[0] == [slice_seed(4, 7, 0), slice_seed(4, 7, 1)], "the first time it is the slice's own seed"
+    assert seeds[2][1] == slice_seed(4, 7, 2)
+
+
 def test_a_slice_is_augmented_alike_whatever_stands_beside_it_and_whoever_makes_it(prepared: PreparedCohort) -> None:
     slices, settings = SliceSet.of(prepared, np.arange(1, 5)), Augmentation()
 
     alone = make_batch(slices, [2], PLAIN, settings, [slice_seed(0, 1, 2)])
     together = make_batch(slices, [0, 2], PLAIN, settings, [slice_seed(0, 1, 0), slice_seed(0, 1, 2)])
-    loaded = next(iter(load_batches(slices, [([0, 2], [0, 2])], PLAIN, settings, (0, 1), workers=1)))
+    plan = [MicroBatch([0, 2], [0, 2], seed_epoch([[0, 2]], seed=0, epoch=1)[0])]
+    loaded = next(iter(load_batches(slices, plan, PLAIN, settings, workers=1)))
 
     torch.testing.assert_close(alone.images[0], together.images[1])
     torch.testing.assert_close(together.images, loaded.images)

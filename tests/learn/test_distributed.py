@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from lungshift.learn.checkpoint import save_checkpoint
 from lungshift.learn.training import Job, fit
 
 SCRIPT = """
@@ -30,36 +31,48 @@ cohort = open_prepared(Path(sys.argv[1]))
 rows = select_slices(cohort.table, "lung")
 training = TrainingSettings(epochs=2, patience=0, batch=4, micro_batch=1, learning_rate=1e-2)
 job = Job(SliceSet.of(cohort, rows[:8]), SliceSet.of(cohort, rows[8:]), NetworkSettings(width=2, levels=2), training, seed=5)
+if len(sys.argv) > 4:
+    from lungshift.learn.checkpoint import load_checkpoint
+    job = replace(job, start=load_checkpoint(Path(sys.argv[4])), trainable="decoder")
 weights = fit(job, device="cpu").weights
 if os.environ["RANK"] == "0":
     save_file(weights, sys.argv[2])
 """
 
 
-def test_two_processes_end_with_the_weights_of_one(job: Job, folder: Path) -> None:
-    """Gradients are exact means over a step's slices, however many processes share them."""
+def train_in_two_processes(job: Job, folder: Path, *more: str) -> dict[str, torch.Tensor]:
     script, there = folder / "train.py", folder / "weights.safetensors"
     script.write_text(SCRIPT)
-    words = [str(job.train.parts[0][0].folder), str(there), str(Path(__file__).parents[1])]
+    words = [str(job.train.parts[0][0].folder), str(there), str(Path(__file__).parents[1]), *more]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node=2",
-            "--master-port=29611",
-            str(script),
-            *words,
-        ],
-        check=True,
-        capture_output=True,
-        env=environment,
-        timeout=240,
-    )
+    subprocess.run([*launcher, str(script), *words], check=True, capture_output=True, env=environment, timeout=240)
+    return load_file(there)
 
-    alone = fit(replace(job, training=replace(job.training, epochs=2, micro_batch=1)), device="cpu").weights
 
-    together = load_file(there)
+def as_in_script(job: Job) -> Job:
+    return replace(job, training=replace(job.training, epochs=2, micro_batch=1))
+
+
+def test_two_processes_end_with_the_weights_of_one(job: Job, folder: Path) -> None:
+    """Gradients are exact means over a step's slices, however many processes share them."""
+    alone = fit(as_in_script(job), device="cpu").weights
+
+    together = train_in_two_processes(job, folder)
+
     for name, tensor in alone.items():
         torch.testing.assert_close(together[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_keep_frozen_layers_as_they_are(job: Job, folder: Path) -> None:
+    start = fit(as_in_script(job), device="cpu")
+    save_checkpoint(start, folder / "start")
+    alone = fit(replace(as_in_script(job), start=start, trainable="decoder"), device="cpu").weights
+
+    together = train_in_two_processes(job, folder, str(folder / "start"))
+
+    for name, tensor in alone.items():
+        torch.testing.assert_close(together[name], tensor, rtol=1e-3, atol=1e-5)
+    kept = {name for name, tensor in start.weights.items() if torch.equal(together[name], tensor)}
+    assert kept >= {name for name in start.weights if name.startswith("down")}
+    assert "last.bias" not in kept

@@ -137,6 +137,81 @@ def test_fine_tuning_is_the_same_function_started_from_a_checkpoint(job: Job) ->
     assert tuned.parent["seed"] == start.seed
 
 
+def frozen_job(job: Job, trainable: str, **training_settings: object) -> Job:
+    """A fine-tuning in which everything that could move does: batch norm, dropout, a moving average, changed slices."""
+    source = replace(job, network=replace(job.network, norm="batch", dropout=0.5))
+    settings = replace(job.training, augmentation=Augmentation(), average_decay=0.9, **training_settings)
+    return replace(source, start=fit(source, device="cpu"), training=settings, trainable=trainable)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "parts"),
+    [("all", {"down", "grow", "up", "last"}), ("decoder", {"grow", "up", "last"}), ("head", {"last"})],
+)
+def test_frozen_layers_keep_every_bit_and_the_others_learn(job: Job, trainable: str, parts: set[str]) -> None:
+    tuned = frozen_job(job, trainable)
+    assert tuned.start is not None
+
+    weights = weights_of(tuned)
+
+    changed = {name for name, tensor in weights.items() if not torch.equal(tensor, tuned.start.weights[name])}
+    assert changed == {name for name in weights if name.split(".")[0] in parts}
+
+
+@pytest.mark.parametrize("trainable", ["decoder", "head"])
+def test_a_killed_run_with_frozen_layers_ends_with_the_same_bits(job: Job, folder: Path, trainable: str) -> None:
+    tuned = frozen_job(job, trainable, optimiser="adamw", weight_decay=0.1, epoch_slices=10, balance=0.5)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(record: EpochRecord, _: int) -> None:
+        if record.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(tuned, device="cpu", state_file=folder / "state", watch=kill)
+
+    assert same(weights_of(tuned, state_file=folder / "state"), weights_of(tuned))
+
+
+def test_the_number_of_workers_changes_no_bit_where_slices_are_drawn_again(job: Job) -> None:
+    augmented = replace(job, training=replace(job.training, augmentation=Augmentation(), balance=1.0, epoch_slices=12))
+
+    assert same(weights_of(augmented), weights_of(augmented, workers=2))
+
+
+@pytest.mark.parametrize("trainable", ["decoder", "head", "hat"])
+def test_fresh_weights_are_not_frozen(job: Job, trainable: str) -> None:
+    with pytest.raises(ProtocolError, match="fresh weights"):
+        replace(job, trainable=trainable)
+
+
+def test_jobs_with_other_layers_or_other_epochs_are_other_jobs(job: Job) -> None:
+    tuned = replace(job, start=fit(job, device="cpu"))
+    jobs = [tuned, replace(tuned, trainable="head"), replace(tuned, trainable="decoder")]
+    jobs.append(replace(tuned, training=replace(tuned.training, epoch_slices=9)))
+
+    assert len({one.fingerprint for one in jobs}) == 4
+
+
+def test_an_epoch_takes_as_many_steps_whatever_there_is_to_train_on(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr(training, "_step", lambda *arguments: taken.append(arguments[-1]) or 3.0 * arguments[-1])
+    few = replace(job.train, parts=((job.train.parts[0][0], job.train.parts[0][1][:3]),))
+    asked = replace(job, train=few, training=replace(job.training, epochs=1, epoch_slices=10))
+
+    history = fit(asked, device="cpu").history
+
+    assert taken == [4, 4, 2]
+    assert history.epochs[0].loss == 3.0, "the mean over the slices drawn"
+
+
+def test_an_epoch_of_fewer_than_no_slices_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="got -1"):
+        TrainingSettings(epoch_slices=-1)
+
+
 def test_fine_tuning_with_another_network_is_refused(job: Job) -> None:
     start = fit(job, device="cpu")
 

@@ -50,3 +50,19 @@ def test_dropout_acts_in_training_only():
 def test_sizes_that_cannot_be_halved_four_times_are_refused_with_both_numbers(shape):
     with pytest.raises(ProtocolError, match=rf"{shape[0]} x {shape[1]} .* multiples of 16"):
         UNet(1, width=2)(torch.zeros(1, 1, *shape))
+
+
+@pytest.mark.parametrize(
+    ("trainable", "left"),
+    [("all", {"down", "grow", "up", "last"}), ("decoder", {"grow", "up", "last"}), ("head", {"last"})],
+)
+def test_what_is_not_trained_is_frozen(trainable, left):
+    network = UNet(1, width=4, levels=2, norm="batch")
+    for part in network.frozen(trainable):
+        part.requires_grad_(False).eval()
+    assert {name.split(".")[0] for name, weight in network.named_parameters() if weight.requires_grad} == left
+    norms = {
+        name.split(".")[0] for name, part in network.named_modules() if "Norm" in str(type(part)) and part.training
+    }
+    assert norms == left & {"down", "up"}
+    assert network.dropout.training == (trainable == "all")

@@ -6,7 +6,7 @@ import pytest
 
 from lungshift.measure.conventions import CONVENTIONS
 from lungshift.show import tables
-from lungshift.show.tables import Cell, build_table, counts_csv, gain, seed_rows, summary_rows, to_csv
+from lungshift.show.tables import Cell, build_table, by_seed, counts_csv, summary_rows, to_csv
 from lungshift.transfer.outcome import CohortSummary, Run
 
 NAN = float("nan")
@@ -42,6 +42,18 @@ def test_rows_stand_in_the_order_of_the_papers_table(outcome_of):
     assert labels == ["Source test", "Target, without retraining", "Target, retrained (2 patients)"]
 
 
+def test_rows_go_from_home_abroad_to_home_again_and_from_few_labels_to_many(rich_findings):
+    rows = summary_rows(rich_findings.table, "per_case")
+    assert [row.arm for row in rows[:5]] == [
+        "source", "zero_shot", "adapted_batch_norm", "adapted_histogram", "adapted_tent",
+    ]  # fmt: skip
+    assert [(row.arm, row.labels) for row in rows if row.role == "target"][4:8] == [
+        ("from_scratch", 1), ("from_scratch", 2), ("from_scratch", 4), ("fine_tuned", 1),
+    ]  # fmt: skip
+    assert rows[-1].label == "Source again, trained on source and target together (4 patients and 1 to validate)"
+    assert rows[-1].done == "Trained on source and target together"
+
+
 def test_the_background_baseline_is_the_accuracy_of_predicting_nothing(outcome_of):
     row = summary_rows(build_table(outcome_of()), "pooled")[1]
     assert row.baseline == pytest.approx(1 - 12 / 256)
@@ -55,35 +67,98 @@ def test_inside_the_lung_fewer_voxels_count(outcome_of):
 
 def test_native_rows_exist_only_where_native_counts_do(outcome_of, scores_of):
     assert not summary_rows(build_table(outcome_of()), "pooled", "native")
-    run = Run("zero_shot", "beta", "target", "", 0, scores_of([(1, 1, 1, 61)] * 2, native=True))
+    run = Run("zero_shot", "beta", "target", "nothing", 0, scores_of([(1, 1, 1, 61)] * 2, native=True))
     assert f1(outcome_of(runs=(run,)), "pooled", region="native").value == pytest.approx(0.5)
 
 
-def test_several_seeds_are_averaged_and_each_is_listed(outcome_of, scores_of):
+def test_counts_of_several_seeds_are_put_together_and_each_seed_is_listed(outcome_of, run_of):
+    runs = tuple(run_of("zero_shot", [(tp, 1, 1, 60)] * 2, seed=seed) for seed, tp in ((0, 1), (1, 3)))
+    table = build_table(outcome_of(runs=runs))
+    (row,) = summary_rows(table, "pooled")
+    assert row.is_pooled
+    assert row.cells["dice"].value == pytest.approx(2 * 8 / (2 * 8 + 8))
+    listed = {(line["seed"], line["seeds"]) for line in read(to_csv(table))}
+    assert listed == {("all", "0 1"), ("0", "0"), ("1", "1")}
+    seeds, lines = by_seed(table, "pooled")
+    assert seeds == (0, 1)
+    assert [cell.value for cell in lines[0][1]] == pytest.approx([0.5, 0.75])
+
+
+def test_folds_of_a_seed_are_one_row_in_which_every_patient_was_tested_once(outcome_of, run_of):
     runs = tuple(
-        Run("zero_shot", "beta", "target", "", seed, scores_of([(tp, 1, 1, 60)] * 2)) for seed, tp in ((0, 1), (1, 3))
+        run_of("zero_shot", [(tp, 1, 1, 60)] * 2, [case] * 2, fold=fold)
+        for fold, (case, tp) in enumerate((("a", 1), ("b", 3)))
+    )
+    (row,) = summary_rows(build_table(outcome_of(runs=runs)), "per_case")
+    assert (row.folds, row.seeds, row.patients, row.slices) == (2, (0,), 2, (4,))
+    assert row.cells["dice"].value == pytest.approx((0.5 + 0.75) / 2)
+    assert not row.is_pooled
+
+
+def test_slices_that_every_fold_tests_are_counted_once(outcome_of, run_of):
+    at_home = {"tested_on": "alpha", "role": "source"}
+    runs = tuple(
+        run_of("fine_tuned", [(1, 1, 1, 60), (0, 0, 0, 63)], ["a", "a"], fold=fold, **at_home) for fold in (0, 1)
+    )
+    (row,) = summary_rows(build_table(outcome_of(runs=runs)), "lesion_slices")
+    assert (row.slices, row.lesion_slices, row.cells["dice"].n) == ((2,), (1,), 2)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_value_lies_in_its_own_interval_whatever_the_seeds_weigh(outcome_of, run_of, convention):
+    # Seed 0 tests three patients, seed 1 one of them with other slices: a mean of means would not be the pooled ratio.
+    rows = [(6, 1, 2, 60), (1, 4, 3, 60), (8, 0, 1, 60)]
+    runs = (
+        run_of("zero_shot", rows, ["a", "b", "c"]),
+        run_of("zero_shot", [(1, 9, 1, 60)] * 4, ["b"] * 4, seed=1),
+    )
+    (row,) = summary_rows(build_table(outcome_of(runs=runs)), convention)
+    cell = row.cells["dice"]
+    assert cell.low < cell.value < cell.high
+    assert row.patients == 3
+
+
+def test_budgets_of_one_arm_are_rows_of_their_own(outcome_of, run_of):
+    runs = tuple(run_of("fine_tuned", [(n, 1, 1, 60)] * 2, labels=n) for n in (4, 1, 2))
+    rows = summary_rows(build_table(outcome_of(runs=runs)), "pooled")
+    assert [row.labels for row in rows] == [1, 2, 4]
+    assert [line["labels"] for line in read(to_csv(rows))] == ["1", "2", "4"]
+
+
+def test_stages_of_a_chain_are_rows_by_what_they_were_trained_on(chain):
+    rows = [row for row in summary_rows(build_table(chain), "pooled") if row.tested_on == "north"]
+    assert [row.done for row in rows] == [
+        "After north",
+        "After north, then south",
+        "After north, then south, then west",
+    ]
+    assert [line["trained_on"] for line in read(to_csv(rows))] == ["north", "north + south", "north + south + west"]
+
+
+def test_splits_that_share_patients_are_called_leaky(rich_findings):
+    rows = summary_rows(rich_findings.leak, "lesion_slices")
+    assert [(row.arm, row.leaky) for row in rows] == [
+        ("split_by_slice", True),
+        ("split_by_case", True),  # nine cases of eight patients
+        ("split_by_patient", False),
+    ]
+
+
+def test_one_seed_has_no_row_for_all(outcome_of):
+    table = build_table(outcome_of())
+    assert not any(row.is_pooled for row in table)
+    assert by_seed(table, "pooled") == ((), [])
+
+
+def test_a_seed_without_a_value_adds_nothing_and_is_seen_to_be_undefined(outcome_of, run_of):
+    runs = tuple(
+        run_of("zero_shot", rows, seed=seed) for seed, rows in ((0, [(1, 1, 1, 61)] * 2), (1, [(0, 0, 0, 64)] * 2))
     )
     table = build_table(outcome_of(runs=runs))
-    (mean,) = summary_rows(table, "pooled")
-    assert mean.is_mean
-    assert mean.cells["dice"].value == pytest.approx((0.5 + 0.75) / 2)
-    listed = {(line["seed"], line["seeds"]) for line in read(to_csv(table))}
-    assert listed == {("mean", "0 1"), ("0", "0"), ("1", "1")}
-    assert {row.seeds for row in seed_rows(table)} == {(0,), (1,)}
-
-
-def test_one_seed_has_no_mean_row(outcome_of):
-    table = build_table(outcome_of())
-    assert not any(row.is_mean for row in table)
-    assert not seed_rows(table)
-
-
-def test_a_seed_without_a_value_leaves_the_mean_undefined(outcome_of, scores_of):
-    runs = tuple(
-        Run("zero_shot", "beta", "target", "", seed, scores_of(rows))
-        for seed, rows in ((0, [(1, 1, 1, 61)] * 2), (1, [(0, 0, 0, 64)] * 2))
-    )
-    assert math.isnan(f1(outcome_of(runs=runs), "lesion_slices").value)
+    assert summary_rows(table, "lesion_slices")[0].cells["dice"].value == pytest.approx(0.5)
+    first, second = by_seed(table, "lesion_slices")[1][0][1]
+    assert first.value == pytest.approx(0.5)
+    assert math.isnan(second.value)
 
 
 def test_a_single_patient_has_no_interval(outcome_of, scores_of):
@@ -91,19 +166,6 @@ def test_a_single_patient_has_no_interval(outcome_of, scores_of):
     cell = f1(outcome_of(runs=(run,)), "lesion_slices")
     assert math.isnan(cell.low)
     assert tables.span(cell) == "no interval"
-
-
-def test_the_gain_is_paired_over_the_same_slices(outcome_of):
-    interval = gain(outcome_of())
-    assert interval is not None
-    assert interval.low > 0
-
-
-def test_there_is_no_gain_between_arms_of_other_slices(outcome_of, scores_of):
-    before, after = outcome_of().runs[1:]
-    other = Run("fine_tuned", "beta", "target", "2 patients", 0, scores_of([(1, 0, 0, 63)] * 2))
-    assert gain(outcome_of(runs=(before, after))) is not None
-    assert gain(outcome_of(runs=(before, other))) is None
 
 
 def test_csv_leaves_undefined_empty_and_never_zero(outcome_of, scores_of):
@@ -126,6 +188,8 @@ def test_counts_csv_has_a_line_per_run_and_slice(outcome_of):
     assert len(lines) == 3 * 4
     assert [lines[4][f"whole_slice_{name}"] for name in ("tp", "fp", "fn", "tn")] == ["2", "2", "2", "58"]
     assert lines[4]["native_tp"] == ""
+    assert {line["fold"] for line in lines} == {"0"}
+    assert {line["labels"] for line in lines} == {"0", "2"}
 
 
 def test_no_rows_make_no_text(outcome_of):
@@ -148,7 +212,7 @@ def summary(name, slices, lung, lesion):
     ],
 )
 def test_the_paper_stands_beside_its_own_cohorts_only(outcome_of, source, target, compared):
-    table = build_table(outcome_of(source=summary(*source), target=summary(*target)))
+    table = build_table(outcome_of(cohorts=(summary(*source), summary(*target))))
     beside = {(row.arm, row.convention, row.region) for row in table if row.paper}
     assert bool(beside) is compared
     if compared:
@@ -158,9 +222,15 @@ def test_the_paper_stands_beside_its_own_cohorts_only(outcome_of, source, target
 
 
 def test_the_difference_is_ours_minus_the_papers(outcome_of):
-    outcome = outcome_of(source=summary("medseg9", 1, 1, 1), target=summary("coronacases10", 1, 1, 1))
+    outcome = outcome_of(cohorts=(summary("medseg9", 1, 1, 1), summary("coronacases10", 1, 1, 1)))
     row = summary_rows(build_table(outcome), "lesion_slices")[1]
     assert row.difference("dice") == pytest.approx((0.5 + 8 / 12) / 2 - 0.613689)
+
+
+def test_of_several_budgets_the_largest_stands_beside_the_paper(outcome_of, run_of):
+    runs = tuple(run_of("fine_tuned", [(n, 1, 1, 60)] * 2, labels=n) for n in (1, 2, 4))
+    outcome = outcome_of(runs=runs, cohorts=(summary("medseg9", 1, 1, 1), summary("coronacases10", 1, 1, 1)))
+    assert {row.labels for row in build_table(outcome) if row.paper} == {4}
 
 
 @pytest.mark.parametrize(

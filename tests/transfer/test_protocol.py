@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lungshift.errors import ProtocolError
+from lungshift.transfer.arms import ARMS
 from lungshift.transfer.protocol import Protocol, parse_protocol, read_protocol, shipped_protocols
 
 
@@ -51,6 +52,15 @@ def test_settings_can_be_changed_by_hand() -> None:
         pytest.param({"name": "x", "network": {"widht": 3}}, r"network\.widht", id="unknown setting"),
         pytest.param({"name": "x", "network": {"width": "wide"}}, r"network\.width", id="not a number"),
         pytest.param({"name": "x", "arms": ["magic"]}, "magic", id="unknown arm"),
+        pytest.param({"name": "x", "budgets": [-1]}, "a budget is at least 0", id="negative budget"),
+        pytest.param({"name": "x", "split": {"folds": 1}}, "Folds are 0 or at least 2", id="one fold"),
+        pytest.param({"name": "x", "split": {"kind": "slice", "folds": 2}}, "of patients", id="folds of slices"),
+        pytest.param({"name": "x", "split": {"kind": "case"}}, "'patient' or 'slice'", id="by case"),
+        pytest.param(
+            {"name": "x", "split": {"kind": "slice", "train_slices": 8}, "budgets": [9]},
+            "at most split.train_slices",
+            id="slices",
+        ),
         pytest.param({"name": "x", "seeds": [-1]}, "a seed is from 0", id="negative seed"),
         pytest.param({"name": "x", "seeds": [1, 1]}, "names one twice", id="one seed twice"),
         pytest.param({"name": "x", "prepare": {"size": -32}}, "at least 16 x 16", id="negative size"),
@@ -81,7 +91,7 @@ def test_a_change_that_is_not_one_is_refused(change: str) -> None:
 
 
 def test_a_protocol_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(ProtocolError, match="demo, paper"):
+    with pytest.raises(ProtocolError, match="demo, full, paper"):
         read_protocol("papre")
 
 
@@ -90,3 +100,24 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ProtocolError, match="not valid TOML"):
         read_protocol(tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("values", "budgets"),
+    [
+        ({}, (2,)),
+        ({"budgets": [4, 0, 1]}, (1, 4)),
+        ({"budgets": [0]}, ()),
+        ({"split": {"kind": "slice", "train_slices": 40}}, (40,)),
+    ],
+)
+def test_budgets_that_train_are_those_above_zero_or_the_standing_one(values: dict, budgets: tuple) -> None:
+    assert parse_protocol({"name": "x", **values}).labelled_budgets == budgets
+
+
+def test_the_full_protocol_tests_every_patient_with_every_arm_and_gives_each_budget_as_many_steps() -> None:
+    full = read_protocol("full")
+
+    assert set(full.arms) == set(ARMS)
+    assert (full.split.kind, full.split.folds, full.split.test_seed, len(full.seeds)) == ("patient", 2, 0, 3)
+    assert full.training.epoch_slices > 0 < full.fine_tuning.epoch_slices

@@ -15,10 +15,14 @@ from lungshift.learn.checkpoint import load_checkpoint
 from lungshift.learn.settings import NetworkSettings, TrainingSettings
 from lungshift.measure.overlap import Counts
 from lungshift.show.scores import write_scores
+from lungshift.transfer.arms import ARMS
+from lungshift.transfer.chains import chain_transfer
+from lungshift.transfer.engine import Workers
 from lungshift.transfer.outcome import Outcome
 from lungshift.transfer.protocol import DecisionSettings, PrepareSettings, Protocol, SplitSettings
 from lungshift.transfer.single import Trained, evaluate_cohort, train_cohort
-from lungshift.transfer.study import Silent, run
+from lungshift.transfer.study import run, run_chain, run_leave_one_out
+from lungshift.transfer.watcher import Silent
 from worlds import cohort_of, tiny_case
 
 SHORT = TrainingSettings(epochs=1, patience=0, batch=8, micro_batch=8, learning_rate=1e-2)
@@ -32,7 +36,16 @@ TINY = Protocol(
     decision=DecisionSettings(choose_on_validation=True),
     budgets=(1, 2),
 )
-BY_SLICE = replace(TINY, split=SplitSettings("slice", train_slices=8, validation_slices=4))
+EVERY = replace(
+    TINY,
+    network=NetworkSettings(width=2, levels=2, norm="batch"),
+    split=SplitSettings(test_share=0.4, folds=2, test_seed=0),
+    arms=tuple(ARMS),
+    budgets=(0, 1),
+    price_leak=True,
+    explain_drop=False,
+)
+BY_SLICE = replace(TINY, budgets=(), split=SplitSettings("slice", train_slices=8, validation_slices=4))
 
 
 def cohort(name: str, first: int, **options: int) -> Cohort:
@@ -113,13 +126,13 @@ def test_the_split_by_slice_is_called_leaky(tmp_path: Path) -> None:
     leaky = run(BY_SLICE, cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
 
     assert leaky.leaky
-    assert [run.budget for run in leaky.runs] == ["all", "nothing", "8 slices and 4 to validate"]
+    assert [run.budget for run in leaky.runs if run.role == "target"] == ["nothing", "8 slices and 4 to validate"]
 
 
 def test_each_seed_has_its_own_runs(tmp_path: Path) -> None:
     two = run(replace(TINY, seeds=(0, 1), budgets=(1,)), cohort("home", 0), cohort("away", 10), tmp_path, device="cpu")
 
-    assert [run.seed for run in two.runs] == [0, 0, 0, 1, 1, 1]
+    assert [run.seed for run in two.runs] == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("arms", [("zero_shot",), ("fine_tuned",)])
@@ -129,13 +142,93 @@ def test_only_the_arms_that_were_asked_for_are_run(tmp_path: Path, arms: tuple) 
     assert tuple(run.arm for run in some.runs if run.role == "target") == arms
 
 
+@pytest.fixture(scope="module")
+def every_arm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    folder = tmp_path_factory.mktemp("every")
+    return run(EVERY, cohort("home", 0), cohort("away", 10), folder, device="cpu"), folder
+
+
+def test_every_arm_is_tested_abroad_and_those_with_labels_at_home_again(every_arm: tuple[Outcome, Path]) -> None:
+    outcome, _ = every_arm
+    roles = {arm: {run.role for run in outcome.runs if run.arm == arm} for arm in ARMS}
+
+    assert roles == {arm: {"target", "source"} if ARMS[arm].labels else {"target"} for arm in ARMS}
+
+
+def test_over_the_folds_every_patient_is_tested_once(every_arm: tuple[Outcome, Path]) -> None:
+    outcome, _ = every_arm
+    for arm in ARMS:
+        tested = [run for run in outcome.runs if run.arm == arm and run.role == "target"]
+        assert [run.fold for run in tested] == [0, 1]
+        patients = [set(run.scores.patients) for run in tested]
+        assert not patients[0] & patients[1]
+        assert len(patients[0] | patients[1]) == 5
+
+
+def test_layers_that_an_arm_does_not_train_stay_as_the_source_left_them(every_arm: tuple[Outcome, Path]) -> None:
+    _, folder = every_arm
+    source, frozen, head = (
+        load_checkpoint(folder / "checkpoints" / name).weights
+        for name in ("source-seed0", "frozen_encoder-1_patient-seed0-fold1", "head_only-1_patient-seed0-fold1")
+    )
+    changed = {
+        arm: {name.split(".")[0] for name in source if not (source[name] == weights[name]).all()}
+        for arm, weights in (("frozen", frozen), ("head", head))
+    }
+
+    assert changed == {"frozen": {"grow", "up", "last"}, "head": {"last"}}
+
+
+def test_the_price_of_leakage_is_kept_apart_from_the_arms(every_arm: tuple[Outcome, Path]) -> None:
+    outcome, _ = every_arm
+
+    assert [run.arm for run in outcome.leak] == ["split_by_slice", "split_by_case", "split_by_patient"]
+    assert len({tuple(run.scores.slices) for run in outcome.leak}) == 1
+    assert not any(run.arm.startswith("split") for run in outcome.runs)
+
+
+def test_processes_side_by_side_find_what_one_finds(every_arm: tuple[Outcome, Path], tmp_path: Path) -> None:
+    alone, _ = every_arm
+    two = run(EVERY, cohort("home", 0), cohort("away", 10), tmp_path, device="cpu", workers=Workers(2))
+
+    for one, other in zip((*alone.runs, *alone.leak), (*two.runs, *two.leak), strict=True):
+        assert one.label == other.label
+        np.testing.assert_array_equal(one.scores.counts, other.scores.counts)
+
+
+def test_a_chain_is_tested_on_all_cohorts_after_each(tmp_path: Path) -> None:
+    cohorts = [cohort(name, 10 * number) for number, name in enumerate(("first", "second", "third"))]
+    chain = run_chain(replace(TINY, budgets=()), cohorts, tmp_path, device="cpu")
+    told = chain_transfer(chain)
+
+    assert (chain.kind, [one.name for one in chain.cohorts]) == ("chain", ["first", "second", "third"])
+    assert len(chain.runs) == 9
+    assert np.isnan(told.backward).tolist() == [False, False, True]
+    assert np.isnan(told.forward).tolist() == [True, True, False]
+
+
+def test_each_cohort_is_left_out_in_turn(tmp_path: Path) -> None:
+    cohorts = [cohort(name, 10 * number) for number, name in enumerate(("first", "second", "third"))]
+    left = run_leave_one_out(replace(TINY, budgets=()), cohorts, tmp_path, device="cpu")
+
+    assert [(run.arm, run.tested_on, run.trained_on) for run in left.runs[:2]] == [
+        ("leave_one_out", "first", ("second", "third")),
+        ("at_home", "first", ("first",)),
+    ]
+
+
+def test_one_cohort_is_no_study(tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match="at least two cohorts"):
+        run_chain(TINY, [cohort("home", 0)], tmp_path)
+
+
 def test_cohorts_that_share_a_scan_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LeakageError, match="case4 of home and case4 of away are one scan"):
         run(TINY, cohort("home", 0), cohort("away", 4), tmp_path, device="cpu")
 
 
 def test_a_cohort_against_itself_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match="two different cohorts"):
+    with pytest.raises(CohortError, match="different names"):
         run(TINY, cohort("home", 0), cohort("home", 10), tmp_path, device="cpu")
 
 

@@ -51,7 +51,7 @@ class Checkpoint:
         interpolation: How CT values are resized.
         decision: How its probabilities become a mask.
         history: How it was trained.
-        trained_on: For each cohort and role (train, validation): name, key of its pictures, patients, scans, slices.
+        trained_on: For each cohort and role (train, validation; unlabelled where its labels were not read): name, key of its pictures, patients, scans, slices.
         seed: Of weights and batches.
         made_with: Versions of what computed it.
         parent: Description of the checkpoint that training started from, if any.

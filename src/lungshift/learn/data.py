@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +74,15 @@ class SliceSet:
             [[f"{cohort.name}/{patient}" for patient in cohort.patients[rows]] for cohort, rows in self.parts]
         )
 
+    @property
+    def contents(self) -> list[tuple[str, list[int]]]:
+        """Which pictures of which rows: all that tells one set from another."""
+        return [(cohort.key, rows.tolist()) for cohort, rows in self.parts]
+
+    def describe(self, role: str) -> tuple[dict[str, Any], ...]:
+        """What a checkpoint tells of its slices, so that a later test on the same patients or scans can be refused."""
+        return tuple(_describe_part(role, cohort, rows) for cohort, rows in self.parts)
+
     def locate(self, number: int) -> tuple[PreparedCohort, int]:
         """The cohort of a slice of the set, and its row there."""
         for cohort, rows in self.parts:
@@ -82,8 +92,20 @@ class SliceSet:
         raise IndexError(number)
 
 
-Plan = list[tuple[list[int], list[int]]]
-"""Micro-batches, each with the whole step that it is part of, whose frame it shares."""
+def _describe_part(role: str, cohort: PreparedCohort, rows: np.ndarray) -> dict[str, Any]:
+    cases = set(cohort.case_ids[rows].tolist())
+    scans = {d for case in cases for name, d in cohort.checksums[case].items() if name.startswith("scan ")}
+    patients = sorted(set(cohort.patients[rows].tolist()))
+    told = {"role": role, "cohort": cohort.name, "key": cohort.key, "slices": len(rows)}
+    return told | {"patients": patients, "scans": sorted(scans)}
+
+
+class MicroBatch(NamedTuple):
+    """Slices that are computed at once, the whole step that they are part of, whose frame they share, and a seed for each."""
+
+    chosen: list[int]
+    step: list[int]
+    seeds: list[int]
 
 
 class Batch(NamedTuple):
@@ -135,22 +157,30 @@ def make_images(
 
 
 def cut_slices(
-    slices: SliceSet, chosen: Sequence[int], network: NetworkSettings, beside: Sequence[int] = ()
+    slices: SliceSet,
+    chosen: Sequence[int],
+    network: NetworkSettings,
+    beside: Sequence[int] = (),
+    *,
+    lesion: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """HU (n, 1 + neighbours, row, column) and masks (n, 2, row, column) — lung, lesion — in one frame.
 
-    The frame holds the lungs of the chosen and of those ``beside``, the rest of their step.
+    The frame holds the lungs of the chosen and of those ``beside``, the rest of their step. Without ``lesion`` there is
+    the lung mask alone and no label is read.
     """
     boxes = slices.boxes[list(chosen)]
     shape = frame_shapes(slices.boxes[[*chosen, *beside]], slices.size, network).max(axis=0)
     hu = np.empty((len(chosen), 1 + 2 * network.neighbours, *shape), dtype=np.float32)
-    masks = np.empty((len(chosen), 2, *shape), dtype=np.float32)
+    masks = np.empty((len(chosen), 1 + lesion, *shape), dtype=np.float32)
     for number, (one, box) in enumerate(zip(chosen, boxes, strict=True)):
         cohort, row = slices.locate(one)
         place = place_frame(box, shape, slices.size)
         for channel, offset in enumerate((0.0, *network.offsets_mm)):
             hu[number, channel] = cohort.hu(cohort.neighbour(row, offset) if offset else row, place)
-        masks[number, 0], masks[number, 1] = cohort.lung(row, place), cohort.lesion(row, place)
+        masks[number, 0] = cohort.lung(row, place)
+        if lesion:
+            masks[number, 1] = cohort.lesion(row, place)
     return hu, masks
 
 
@@ -176,42 +206,51 @@ class _MicroBatches(Dataset):
     def __init__(
         self,
         slices: SliceSet,
-        plan: Plan,
+        plan: list[MicroBatch],
         network: NetworkSettings,
         augmentation: Augmentation | None,
-        key: tuple[int, int],
     ) -> None:
-        self._slices, self._plan, self._network = slices, plan, network
-        self._augmentation, self._key = augmentation, key
+        self._slices, self._plan, self._network, self._augmentation = slices, plan, network, augmentation
 
     def __len__(self) -> int:
         return len(self._plan)
 
     def __getitem__(self, item: int) -> Batch:
-        chosen, step = self._plan[item]
-        seeds = [slice_seed(*self._key, number) for number in chosen] if self._augmentation else []
+        chosen, step, seeds = self._plan[item]
         return make_batch(self._slices, chosen, self._network, self._augmentation, seeds, step)
 
 
 def load_batches(
     slices: SliceSet,
-    plan: Plan,
+    plan: list[MicroBatch],
     network: NetworkSettings,
     augmentation: Augmentation | None = None,
-    key: tuple[int, int] = (0, 0),
     workers: int = 0,
 ) -> DataLoader:
-    """The planned micro-batches one after another; ``key`` is (seed, epoch); the result does not depend on ``workers``."""
-    batches = _MicroBatches(slices, plan, network, augmentation, key)
+    """The planned micro-batches one after another; the result does not depend on ``workers``."""
+    batches = _MicroBatches(slices, plan, network, augmentation)
     return DataLoader(batches, batch_size=None, shuffle=False, num_workers=workers)
 
 
-def slice_seed(seed: int, epoch: int, number: int) -> int:
-    """The random seed of one slice in one epoch, the same whoever makes it and whenever."""
-    return int(np.random.SeedSequence((seed, epoch, number)).generate_state(1)[0])
+def slice_seed(seed: int, epoch: int, number: int, times: int = 0) -> int:
+    """The random seed of one slice in one epoch, where it was drawn so many times before; the same whoever makes it."""
+    return int(np.random.SeedSequence((seed, epoch, number, times)).generate_state(1)[0])
 
 
-def plan_epoch(slices: SliceSet, batch: int, seed: int, epoch: int, balance: float = 0.0) -> list[list[int]]:
+def seed_epoch(steps: list[list[int]], seed: int, epoch: int) -> list[list[int]]:
+    """A random seed for every slice of an epoch's steps; one that is drawn again gets another."""
+    drawn: Counter[int] = Counter()
+
+    def seed_of(number: int) -> int:
+        drawn[number] += 1
+        return slice_seed(seed, epoch, number, drawn[number] - 1)
+
+    return [[seed_of(number) for number in step] for step in steps]
+
+
+def plan_epoch(
+    slices: SliceSet, batch: int, seed: int, epoch: int, balance: float = 0.0, epoch_slices: int = 0
+) -> list[list[int]]:
     """The steps of an epoch, ``batch`` random slices each; the last may be shorter.
 
     Steps are not sorted by size, though small lungs would then be computed in small frames: batch norm would see batches of
@@ -224,13 +263,16 @@ def plan_epoch(slices: SliceSet, batch: int, seed: int, epoch: int, balance: flo
         epoch: Each has an order of its own.
         balance: 0 takes every slice once. Above, as many are drawn with replacement, each with a weight of its patient's
             number of slices to the power of ``-balance``: 1 gives every patient the same share.
+        epoch_slices: How many are drawn; 0 draws as many as there are. Without balance none is drawn again before all were.
     """
     generator = np.random.default_rng((seed, epoch))
+    wanted = epoch_slices or len(slices)
     if not balance:
-        return chunks(generator.permutation(len(slices)).tolist(), batch)
+        rounds = [generator.permutation(len(slices)) for _ in range(0, wanted, len(slices))]
+        return chunks(np.concatenate(rounds)[:wanted].tolist(), batch)
     _, patient, count = np.unique(slices.patients, return_inverse=True, return_counts=True)
     weight = count[patient] ** -balance
-    drawn = generator.choice(len(slices), len(slices), p=weight / weight.sum())
+    drawn = generator.choice(len(slices), wanted, p=weight / weight.sum())
     return chunks(drawn.tolist(), batch)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from lightning.fabric import Fabric, seed_everything
 
-from lungshift.errors import MissingError
+from lungshift.errors import MissingError, ProtocolError
 from lungshift.memory import keep_freed_memory
 
 
@@ -40,6 +40,17 @@ def start_fabric(device: str = "auto", precision: Literal["fp32", "bf16"] = "fp3
     )
     fabric.launch()
     return fabric
+
+
+def use_threads(count: int) -> None:
+    """Let torch compute with so many threads in this process, where several processes share the cores.
+
+    Raises:
+        ProtocolError: Fewer than one.
+    """
+    if count < 1:
+        raise ProtocolError(f"Something must compute: threads are 1 or more; got {count}.")
+    torch.set_num_threads(count)
 
 
 def _parse(device: str) -> tuple[str, list[int] | int]:

@@ -84,6 +84,19 @@ class Predictor:
             return logits.float().sigmoid()[:, 0]
 
 
+def require_pictures(checkpoint: Checkpoint, slices: SliceSet) -> None:
+    """Refuse slices that were prepared at another size than the checkpoint's.
+
+    Raises:
+        CheckpointError: They were.
+    """
+    if slices.size != checkpoint.size:
+        raise CheckpointError(
+            f"The checkpoint takes pictures of {checkpoint.size} pixels; these are of {slices.size}. Prepare them anew.",
+            code="E_SIZE",
+        )
+
+
 def predict_slices(
     predictor: Predictor, slices: SliceSet
 ) -> Iterator[tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, "n size size"]]]:
@@ -92,15 +105,10 @@ def predict_slices(
     Raises:
         CheckpointError: The slices were prepared at another size than the checkpoint's.
     """
-    checkpoint = predictor.checkpoint
-    if slices.size != checkpoint.size:
-        raise CheckpointError(
-            f"The checkpoint takes pictures of {checkpoint.size} pixels; these are of {slices.size}. Prepare them anew.",
-            code="E_SIZE",
-        )
-    whole = replace(checkpoint.network, crop=False)
+    require_pictures(predictor.checkpoint, slices)
+    whole = replace(predictor.checkpoint.network, crop=False)
     for chosen in chunks(range(len(slices)), _BATCH):
-        hu, masks = cut_slices(slices, chosen, whole)
+        hu, masks = cut_slices(slices, chosen, whole, lesion=False)
         yield np.array(chosen), predictor.probability(hu, masks[:, 0] > 0)
 
 

@@ -10,6 +10,12 @@ from lungshift.prepare.windows import PAPER_WINDOW, Window
 
 Norm = Literal["none", "batch", "instance", "group"]
 
+Trainable = Literal["all", "decoder", "head"]
+"""Which layers training changes: all, those after the bottom of the U, or the last 1x1 convolution."""
+
+Adaptation = Literal["batch_norm", "histogram", "tent"]
+"""How a network is fitted to a cohort without its labels, see ``learn.adaptation``."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -109,6 +115,8 @@ class TrainingSettings:
     """Slices per step of the optimiser."""
     micro_batch: int = 5
     """Slices held in memory at once; gradients add up to exactly those of the whole batch (without batch norm)."""
+    epoch_slices: int = 0
+    """Slices drawn for an epoch; 0 takes as many as there are."""
     balance: float = 0.0
     """Draw patients with few slices more often: 0 takes every slice once an epoch, 1 gives each patient the same share."""
     optimiser: Literal["adam", "adamw"] = "adam"
@@ -136,3 +144,5 @@ class TrainingSettings:
                 f"Training needs batch, micro_batch and epochs of at least 1 and a learning rate above 0; got batch "
                 f"{self.batch}, micro_batch {self.micro_batch}, epochs {self.epochs}, learning rate {self.learning_rate}."
             )
+        if self.epoch_slices < 0:
+            raise ProtocolError(f"An epoch has 0 slices (as many as there are) or more; got {self.epoch_slices}.")

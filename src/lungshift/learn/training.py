@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -23,13 +23,23 @@ from torch import Tensor, nn
 
 from lungshift.errors import ProtocolError, TrainingError
 from lungshift.learn.checkpoint import Checkpoint, build_network
-from lungshift.learn.data import Batch, SliceSet, chunks, load_batches, plan_epoch, require_size, slice_seed
+from lungshift.learn.data import (
+    Batch,
+    MicroBatch,
+    SliceSet,
+    chunks,
+    load_batches,
+    plan_epoch,
+    require_size,
+    seed_epoch,
+    slice_seed,
+)
 from lungshift.learn.history import EpochRecord, History
 from lungshift.learn.losses import slice_loss
 from lungshift.learn.machine import describe_software, start_fabric
-from lungshift.learn.settings import Augmentation, NetworkSettings, TrainingSettings
+from lungshift.learn.settings import Augmentation, NetworkSettings, Trainable, TrainingSettings
 from lungshift.learn.state import TrainingState, load_state, save_state
-from lungshift.prepare.prepared import PreparedCohort
+from lungshift.learn.unet import UNet
 
 Score = Callable[[Iterable[tuple[np.ndarray, np.ndarray]]], float]
 """Judges validation slices: is given (probability, reference) batches (n, row, column), returns one number, more is better."""
@@ -52,8 +62,14 @@ class Job:
     seed: int = 0
     start: Checkpoint | None = None
     name: str = "training"
+    trainable: Trainable = "all"
 
     def __post_init__(self) -> None:
+        if self.trainable not in get_args(Trainable) or (self.trainable != "all" and self.start is None):
+            raise ProtocolError(
+                f"Training changes one of {', '.join(get_args(Trainable))}, and all unless it starts from a checkpoint: fresh "
+                f"weights that stay as they are have learnt nothing. Got {self.trainable!r}."
+            )
         require_size(self.train.size, self.network)
         pictures = self.train.size, self.train.interpolation
         if self.start and (self.start.size, self.start.interpolation) != pictures:
@@ -69,11 +85,13 @@ class Job:
     @cached_property
     def fingerprint(self) -> str:
         """Two jobs of one fingerprint end with the same weights on the same machine."""
-        sets = [[(cohort.key, rows.tolist()) for cohort, rows in part.parts] for part in (self.train, self.validation)]
-        start = self.start and {
-            name: hashlib.sha256(_bytes(tensor)).hexdigest() for name, tensor in self.start.weights.items()
-        }
-        text = json.dumps([sets, asdict(self.network), asdict(self.training), self.seed, start], sort_keys=True)
+        sets = [self.train.contents, self.validation.contents]
+        start = self.start and weight_checksums(self.start.weights)
+        training = asdict(self.training)
+        if not self.training.epoch_slices:  # what is off leaves the fingerprints of before it was there
+            del training["epoch_slices"]
+        what = [sets, asdict(self.network), training, self.seed, start]
+        text = json.dumps(what if self.trainable == "all" else [*what, self.trainable], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -126,6 +144,8 @@ def _begin(job: Job, fabric: Fabric, state_file: Path | None) -> TrainingState:
     network = build_network(job.network)
     if job.start:
         network.load_state_dict(job.start.weights)
+    for part in network.frozen(job.trainable):
+        part.requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model, optimiser = fabric.setup(network, _optimiser(network, job.training))
     state = TrainingState.fresh(model, optimiser, averaged=job.training.average_decay > 0)
@@ -138,12 +158,12 @@ def _train_epoch(job: Job, state: TrainingState, fabric: Fabric, workers: int) -
     """One pass over the training slices; the mean of their losses."""
     settings = job.training
     torch.manual_seed(slice_seed(job.seed, state.epoch, _NOBODY))  # dropout of an epoch is the same after a resume
-    steps = plan_epoch(job.train, settings.batch, job.seed, state.epoch, settings.balance)
-    shards = [_shard(step, fabric, settings) for step in steps]
-    plan = [(part, step) for step, shard in zip(steps, shards, strict=True) for part in shard]
-    key = (job.seed, state.epoch)
-    batches = iter(load_batches(job.train, plan, job.network, _augmentation(settings), key, workers))
-    state.model.train()
+    steps = plan_epoch(job.train, settings.batch, job.seed, state.epoch, settings.balance, settings.epoch_slices)
+    seeds = seed_epoch(steps, job.seed, state.epoch)
+    shards = [_shard(*planned, fabric, settings) for planned in zip(steps, seeds, strict=True)]
+    plan = [part for shard in shards for part in shard]
+    batches = iter(load_batches(job.train, plan, job.network, _augmentation(settings), workers))
+    _set_mode(job, state)
     total = 0.0
     for number, (step, shard) in enumerate(zip(steps, shards, strict=True)):
         _set_rate(state, learning_rate(settings, state.epoch * len(steps) + number, settings.epochs * len(steps)))
@@ -154,7 +174,14 @@ def _train_epoch(job: Job, state: TrainingState, fabric: Fabric, workers: int) -
                 "state is kept; lower the learning rate or look at these slices.",
                 code="E_LOSS",
             )
-    return total / len(job.train)
+    return total / sum(map(len, steps))
+
+
+def _set_mode(job: Job, state: TrainingState) -> None:
+    """Training mode for the layers that are trained; norm layers and dropout of the others act as in prediction."""
+    state.model.train()
+    for part in cast(UNet, state.model.module).frozen(job.trainable):  # inside Fabric's wrappers
+        part.eval()
 
 
 def _step(job: Job, state: TrainingState, fabric: Fabric, parts: Iterable[Batch], slices: int) -> float:
@@ -176,13 +203,15 @@ def _step(job: Job, state: TrainingState, fabric: Fabric, parts: Iterable[Batch]
     return float(fabric.all_reduce(torch.tensor(total, dtype=torch.float64), reduce_op="sum"))
 
 
-def _shard(step: list[int], fabric: Fabric, settings: TrainingSettings) -> list[list[int]]:
+def _shard(step: list[int], seeds: list[int], fabric: Fabric, settings: TrainingSettings) -> list[MicroBatch]:
     """The micro-batches of a step that this process computes; each process has at least one slice."""
     if len(step) < fabric.world_size:
         raise ProtocolError(
             f"A step of {len(step)} slices cannot be shared by {fabric.world_size} processes; use fewer."
         )
-    return chunks(step[fabric.global_rank :: fabric.world_size], settings.micro_batch)
+    mine = slice(fabric.global_rank, None, fabric.world_size)
+    parts = (chunks(numbers[mine], settings.micro_batch) for numbers in (step, seeds))
+    return [MicroBatch(chosen, step, keys) for chosen, keys in zip(*parts, strict=True)]
 
 
 def _set_rate(state: TrainingState, rate: float) -> None:
@@ -203,7 +232,7 @@ def _judge(
     loss_of = slice_loss(job.training.loss)
 
     def predictions() -> Iterable[tuple[np.ndarray, np.ndarray]]:
-        plan = [(part, part) for part in chunks(range(len(job.validation)), 8)]
+        plan = [MicroBatch(part, part, []) for part in chunks(range(len(job.validation)), 8)]
         for images, targets in load_batches(job.validation, plan, job.network):
             with torch.no_grad(), fabric.autocast():
                 logits = network(fabric.to_device(images)).float()
@@ -238,23 +267,20 @@ def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
 
 
 def _optimiser(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
     if settings.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=1e-7, fused=True)
-    return torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
+        return torch.optim.Adam(trained, lr=settings.learning_rate, eps=1e-7, fused=True)
+    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
-    roles = (("train", job.train), ("validation", job.validation))
-    trained_on = tuple(_describe_part(role, *part) for role, slices in roles for part in slices.parts)
     return Checkpoint(
         weights={name: tensor.clone() for name, tensor in state.best.items()},
         network=job.network,
         size=job.train.size,
         interpolation=job.train.interpolation,
         history=History(job.name, tuple(state.records), state.best_epoch),
-        trained_on=trained_on,
+        trained_on=job.train.describe("train") + job.validation.describe("validation"),
         seed=job.seed,
         made_with=describe_software(),
         parent=job.start.describe() if job.start else None,
@@ -262,14 +288,9 @@ def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
     )
 
 
-def _describe_part(role: str, cohort: PreparedCohort, rows: np.ndarray) -> dict[str, Any]:
-    """What was trained on, so that a later test on the same patients or scans can be refused."""
-    cases = set(cohort.case_ids[rows].tolist())
-    scans = {d for case in cases for name, d in cohort.checksums[case].items() if name.startswith("scan ")}
-    patients = sorted(set(cohort.patients[rows].tolist()))
-    told = {"role": role, "cohort": cohort.name, "key": cohort.key, "slices": len(rows)}
-    return told | {"patients": patients, "scans": sorted(scans)}
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().numpy().tobytes()
+def weight_checksums(weights: dict[str, Tensor]) -> dict[str, str]:
+    """SHA-256 of every tensor by its name."""
+    return {
+        name: hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+        for name, tensor in weights.items()
+    }

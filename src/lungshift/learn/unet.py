@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lungshift.errors import ProtocolError
-from lungshift.learn.settings import Norm
+from lungshift.learn.settings import Norm, Trainable
 
 _GROUPS = 8
 
@@ -55,6 +55,11 @@ class UNet(nn.Module):
             x = block(torch.cat([skips.pop(), grow(x)], dim=1))
         logits: Tensor = self.last(x)
         return logits
+
+    def frozen(self, trainable: Trainable) -> list[nn.Module]:
+        """The layers that stay as they are where ``trainable`` says which training changes."""
+        down = [self.down, self.dropout]
+        return {"all": [], "decoder": down, "head": [*down, self.grow, self.up]}[trainable]
 
     def _require_divisible(self, x: Tensor) -> None:
         rows, columns = x.shape[-2:]

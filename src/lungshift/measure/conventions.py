@@ -14,9 +14,11 @@ pooled         pooled  nothing: one ratio of all counts    NaN                  
 ============== ======= =================================== ================================ =======================
 
 ``paper`` is another name of ``lesion_slices``. The source paper (arXiv 2205.02152, Table 2) does not say how slices without
-lesion count, but its numbers leave two ways: ``lesion_slices`` and ``empty_is_one``. Scoring such slices 0 would need a precision
-above 1 on the others, and ``pooled`` forces F1 to 2 P R / (P + R), which Table 2's rows are not. Its 0 for the precision of a
-slice where nothing was predicted is what Keras and scikit-learn (``zero_division=0``) report.
+lesion count. Arithmetic on its rows excludes two ways: scoring such slices 0 would need a precision above 1 on the others, and
+``pooled`` forces F1 to 2 P R / (P + R), which the rows are not. Of the ways that give such a slice a score it leaves one,
+``empty_is_one``, beside ``lesion_slices``, which does not look at it. It cannot exclude ``empty_is_nan`` either, if false alarms
+were very rare, nor ``per_case`` (``measure.forensics``, ``docs/forensics.md``). The 0 here for the precision of a slice where
+nothing was predicted is what Keras and scikit-learn (``zero_division=0``) report.
 
 Slices without any voxel to compare (no lung, where counts are taken within the lung) are left out everywhere.
 """

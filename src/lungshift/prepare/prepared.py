@@ -7,10 +7,10 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast, get_args
+from typing import Any, BinaryIO, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int16
@@ -23,7 +23,7 @@ from lungshift.prepare.grid import AIR_HU, Interpolation, SliceGrid
 from lungshift.prepare.lungmask import threshold_lungs
 from lungshift.prepare.slices import SLICE_DTYPE, describe_slice
 
-_FORMAT = 1
+_FORMAT = 2
 _TOP_HU = 3071
 _LUNG, _LESION = 1, 2
 Place = tuple[slice, slice]
@@ -45,6 +45,11 @@ class PreparedCase:
     lung_source: LungSource
     site: str = ""
 
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of a mask of one of its slices, eight pixels in each."""
+        return -(-self.rows * self.columns // 8)
+
 
 @dataclass(frozen=True, eq=False)
 class PreparedCohort:
@@ -54,6 +59,7 @@ class PreparedCohort:
         folder: Where it lies.
         key: SHA-256 of what it was made from and how; two cohorts of one key are the same pictures.
         table: One row per slice, see ``SLICE_DTYPE``.
+        checksums: SHA-256 of the files that each case was read from.
         size: Rows and columns of the pictures.
     """
 
@@ -67,6 +73,10 @@ class PreparedCohort:
     checksums: dict[str, dict[str, str]]
     licence: str = ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was read since: another process opens the files itself."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @cached_property
     def _pictures(self) -> Int16[np.ndarray, "slice size size"]:
         return np.load(self.folder / "hu.npy", mmap_mode="r")
@@ -74,6 +84,15 @@ class PreparedCohort:
     @cached_property
     def _masks(self) -> np.ndarray:
         return np.load(self.folder / "masks.npy", mmap_mode="r")
+
+    @cached_property
+    def _native(self) -> np.ndarray:
+        return np.memmap(self.folder / "native.bin", dtype=np.uint8, mode="r")
+
+    @cached_property
+    def _first_byte(self) -> np.ndarray:
+        """Where each case begins in the file of lesions on their own pixels, and its end."""
+        return np.cumsum([0, *(case.slices * case.packed_bytes for case in self.cases)])
 
     @cached_property
     def _first(self) -> np.ndarray:
@@ -101,6 +120,14 @@ class PreparedCohort:
     def lesion(self, row: int | np.integer, place: Place = WHOLE) -> Bool[np.ndarray, "row column"]:
         """The lesion mask of a picture, or a part of it."""
         return self._masks[(row, *place)] & _LESION != 0
+
+    def native_lesion(self, row: int | np.integer) -> Bool[np.ndarray, "row column"]:
+        """The lesion mask of a slice on the scan's own pixels."""
+        number = int(self.table["case"][row])
+        case = self.cases[number]
+        start = int(self._first_byte[number]) + int(self.table["index"][row]) * case.packed_bytes
+        bits = np.unpackbits(self._native[start : start + case.packed_bytes], count=case.rows * case.columns)
+        return bits.view(bool).reshape(case.rows, case.columns)
 
     def neighbour(self, row: int | np.integer, distance_mm: float) -> int:
         """The slice that far towards the head (below 0: the foot), at least the next one; the last of the scan at its end."""
@@ -201,19 +228,25 @@ def _write_pictures(
     with (
         _SliceFile(folder / "hu.npy", np.dtype("<i2"), (total, size, size)) as pictures,
         _SliceFile(folder / "masks.npy", np.dtype("u1"), (total, size, size)) as masks,
+        open(folder / "native.bin", "wb") as native,
     ):
         for number, record in enumerate(cohort.cases):
             n, rows, columns = record.source.geometry.shape
-            grid = SliceGrid(rows, columns, size)
+            grid, case, start = SliceGrid(rows, columns, size), _describe_case(record), native.tell()
             for piece in _slices_with_lung(record):
                 hu, lung, lesion = _picture(piece, grid, interpolation)
                 pictures.write(first + piece.index, hu)
                 masks.write(first + piece.index, _pack(lung, lesion))
                 table[first + piece.index] = describe_slice(number, piece.index, lung, lesion)
+                if piece.lesion is not None and piece.lesion.any():
+                    native.seek(start + piece.index * case.packed_bytes)
+                    native.write(np.packbits(piece.lesion).tobytes())
                 if progress:
                     progress(first + piece.index + 1, total)
             first += n
-            cases.append(_describe_case(record))
+            native.truncate(start + n * case.packed_bytes)
+            native.seek(0, os.SEEK_END)
+            cases.append(case)
     np.save(folder / "table.npy", table)
     return cases
 

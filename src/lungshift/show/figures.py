@@ -1,25 +1,24 @@
-"""Figures as PNG and SVG bytes: training curves, cases before and after, example slices. The same input gives the same bytes.
-
-Matplotlib is imported where it is used, drawn without pyplot, and text is never read as mathematics: ids may hold ``$``.
-"""
+"""All figures of an outcome as PNG and SVG bytes; training curves and example slices are drawn here."""
 
 from __future__ import annotations
 
-import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from lungshift.measure.overlap import dice, sum_by
-from lungshift.show.tables import arm_on_target, number
+from lungshift.learn.history import EpochRecord, History
+from lungshift.show.causes import draw_causes
+from lungshift.show.curves import draw_curves
+from lungshift.show.drawing import AFTER, INK, MUTED, WARNING, Drawing, finish, new_figure, rgb, slug, style
+from lungshift.show.dumbbells import draw_patients
+from lungshift.show.matrix import draw_matrices, matrices_of
+from lungshift.show.tables import Row, number
 from lungshift.show.words import LEAK_WARNING, RESEARCH_ONLY
-from lungshift.transfer.outcome import EpochRecord, Example, History, Outcome, Run
+from lungshift.transfer.outcome import Example, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,57 +27,40 @@ if TYPE_CHECKING:
 BOTH, PREDICTION_ONLY, REFERENCE_ONLY = "#009E73", "#8560FF", "#FFD92F"
 """Overlap in colours that red-green blind people can tell apart; a test simulates their eyes."""
 
-REFERENCE, PREDICTION, LUNG = "#56B4E9", "#FF9F1C", "#22D3EE"
-INK, MUTED, WARNING = "#1b2733", "#66727f", "#b3161b"
-BEFORE, AFTER = "#8a96a3", "#0b6e99"
+REFERENCE, PREDICTION, LUNG = "#56B4E9", "#D97B00", "#22D3EE"
 
 _WINDOW_HU: Final = (-1350.0, 150.0)
 _PANELS: Final = ("CT, lung window", "lung outline", "reference", "prediction", "overlap")
 _ORIENTATION: Final = "Front of the chest up, the patient's right on the left."
 _WARNING_STYLE: Final[dict[str, Any]] = {"color": WARNING, "fontsize": 7.5, "fontweight": "bold"}
-_STYLE: Final = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "svg.hashsalt": "lungshift",
-    "text.parse_math": False,
-}
+_OF_A_SEED: Final = re.compile(r"[\s,_-]*seed[\s_]*\d+.*$")
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """A finished figure.
+def draw_all(outcome: Outcome, table: Sequence[Row]) -> list[Drawing]:
+    """Every figure of an outcome; none for what was not done.
 
-    Attributes:
-        name: File name without suffix, safe whatever the ids are.
-        group: ``training``, ``cases`` or ``examples``.
-        caption: One line for below it.
-        alt: What it shows, for those who do not see it.
+    Args:
+        outcome: What a study found.
+        table: Its rows, from ``build_table``.
     """
+    with style():
+        return [
+            *draw_matrices(outcome, matrices_of(outcome, table)),
+            *draw_curves(outcome, table),
+            *draw_patients(outcome),
+            *draw_causes(outcome),
+            *(_example(index, example, outcome.leaky) for index, example in enumerate(outcome.examples, 1)),
+            *(_training(index, *group) for index, group in enumerate(group_histories(outcome.histories).items(), 1)),
+        ]
 
-    name: str
-    group: str
-    caption: str
-    alt: str
-    png: bytes
-    svg: bytes
 
-
-def draw_all(outcome: Outcome) -> list[Drawing]:
-    """Every figure of an outcome; none for what was not done."""
-    with _style():
-        drawings = [_training(index, history) for index, history in enumerate(outcome.histories, 1) if history.epochs]
-        drawings += _cases(outcome)
-        drawings += [_example(index, example, outcome.leaky) for index, example in enumerate(outcome.examples, 1)]
-    return drawings
+def group_histories(histories: Sequence[History]) -> dict[str, list[History]]:
+    """Trainings of one name over seeds and folds, together; those without an epoch are left out."""
+    groups: dict[str, list[History]] = {}
+    for history in histories:
+        if history.epochs:
+            groups.setdefault(_OF_A_SEED.sub("", history.name) or history.name, []).append(history)
+    return groups
 
 
 def overlap_rgba(
@@ -91,18 +73,8 @@ def overlap_rgba(
         (PREDICTION_ONLY, prediction & ~reference),
         (REFERENCE_ONLY, reference & ~prediction),
     ):
-        picture[where] = (*_rgb(colour), opacity)
+        picture[where] = (*rgb(colour), opacity)
     return picture
-
-
-def case_scores(runs: Sequence[Run]) -> dict[str, float]:
-    """Dice of each case in 3-D, as the mean over the seeds that tested it; NaN if undefined in one of them."""
-    values: dict[str, list[float]] = {}
-    for run in runs:
-        names, sums = sum_by(run.scores.counts, [str(case) for case in run.scores.cases])
-        for name, value in zip(names, dice(sums), strict=True):
-            values.setdefault(name, []).append(float(value))
-    return {name: sum(found) / len(found) for name, found in values.items()}
 
 
 def crop(example: Example, margin: float = 0.08) -> tuple[slice, slice]:
@@ -114,49 +86,38 @@ def crop(example: Example, margin: float = 0.08) -> tuple[slice, slice]:
     return _reach(where.any(axis=1), room), _reach(where.any(axis=0), room)
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib as mpl
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]  # its keys are a Literal of all settings
-        yield
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _finish(figure: Figure, name: str, group: str, caption: str, alt: str) -> Drawing:
-    png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    return Drawing(name, group, caption, alt, png.getvalue(), svg.getvalue())
-
-
-def _training(index: int, history: History) -> Drawing:
-    scored = any(not math.isnan(epoch.score) for epoch in history.epochs)
-    figure = _figure(4.8, 4.0 if scored else 2.6)
+def _training(index: int, name: str, histories: Sequence[History]) -> Drawing:
+    scored = any(not math.isnan(epoch.score) for history in histories for epoch in history.epochs)
+    figure = new_figure(4.8, 4.0 if scored else 2.6)
     axes = figure.subplots(2 if scored else 1, 1, sharex=True, squeeze=False)[:, 0]
-    axes[0].set_title(history.name, loc="left", fontweight="bold")
-    _curve(axes[0], history, "training", lambda epoch: epoch.loss, AFTER, "-")
-    _curve(axes[0], history, "validation", lambda epoch: epoch.validation_loss, PREDICTION, "--")
+    title = name.replace("_", " ")
+    axes[0].set_title(title, loc="left", fontweight="bold")
+    for history in histories:
+        _curve(axes[0], history, "training", lambda epoch: epoch.loss, AFTER, "-")
+        _curve(axes[0], history, "validation", lambda epoch: epoch.validation_loss, PREDICTION, "--")
+        if scored:
+            _curve(axes[1], history, "validation", lambda epoch: epoch.score, PREDICTION, "--")
     axes[0].set_ylabel("loss")
-    if scored:
-        _curve(axes[1], history, "validation", lambda epoch: epoch.score, PREDICTION, "--")
-        axes[1].set(ylabel="validation score", ylim=(-0.02, 1.02))
-    for axis in axes:
-        axis.axvline(history.best_epoch, color=MUTED, linestyle=":", linewidth=1)
-    axes[0].legend(loc="upper right", frameon=True, edgecolor="none", framealpha=0.85)
-    axes[-1].set_xlabel(f"epoch (dotted: epoch {history.best_epoch}, whose weights were kept)")
+    axes[-1].set(xlabel="epoch (dots: the weights that were kept)", **_score_axis(scored))
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    caption = f"{history.name}: {len(history.epochs)} epochs, weights of epoch {history.best_epoch} kept."
-    return _finish(
-        figure, f"training-{index:02d}-{slug(history.name)}", "training", caption, f"Training curves. {caption}"
-    )
+    handles = {line.get_label(): line for line in axes[0].lines if not str(line.get_label()).startswith("_")}
+    axes[0].legend(handles.values(), handles.keys(), loc="upper right", frameon=True, edgecolor="none", framealpha=0.85)
+    caption = f"{title}: {_kept(histories)}."
+    return finish(figure, f"training-{index:02d}-{slug(name)}", "training", caption, f"Training curves. {caption}")
+
+
+def _score_axis(scored: bool) -> dict[str, Any]:
+    return {"ylabel": "validation score", "ylim": (-0.02, 1.02)} if scored else {}
+
+
+def _kept(histories: Sequence[History]) -> str:
+    epochs, best = [len(h.epochs) for h in histories], [h.best_epoch for h in histories]
+    many = f"{len(histories)} trainings (seeds and folds), " if len(histories) > 1 else ""
+    return f"{many}{_range(epochs)} epochs, weights of epoch {_range(best)} kept"
+
+
+def _range(values: Sequence[int]) -> str:
+    return str(min(values)) if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
 def _curve(
@@ -165,61 +126,9 @@ def _curve(
     epochs, values = [epoch.epoch for epoch in history.epochs], [value(epoch) for epoch in history.epochs]
     if all(math.isnan(number) for number in values):
         return
-    axis.plot(epochs, values, line, color=colour, label=label, linewidth=1.6)
+    axis.plot(epochs, values, line, color=colour, label=label, linewidth=1.3, alpha=0.8)
     best = [value for epoch, value in zip(epochs, values, strict=True) if epoch == history.best_epoch]
-    axis.plot([history.best_epoch] * len(best), best, "o", color=colour, markersize=5)
-
-
-def _cases(outcome: Outcome) -> list[Drawing]:
-    """A line per target case from its Dice without retraining to that after; nothing if the target was not tested."""
-    arms = [arm_on_target(outcome, arm) for arm in ("zero_shot", "fine_tuned")]
-    if not any(arms):
-        return []
-    before, after = (case_scores(runs) for runs in arms)
-    cases = sorted({**before, **after}, key=lambda case: (_last(before.get(case)), _last(after.get(case)), case))
-    figure = _figure(5.8, 1.5 + 0.28 * len(cases))
-    axis = figure.subplots()
-    for height, case in enumerate(cases):
-        _dumbbell(axis, height, before.get(case, math.nan), after.get(case, math.nan))
-    _label_cases(axis, cases, arms)
-    if outcome.leaky:
-        figure.supxlabel(LEAK_WARNING, x=0.006, ha="left", **_WARNING_STYLE)
-    caption = f"Dice of each case of {outcome.target.name} in 3-D (each case on its own, no average)."
-    alt = "; ".join(f"{c}: {number(before.get(c, math.nan))} to {number(after.get(c, math.nan))}" for c in cases)
-    return [_finish(figure, "cases", "cases", caption, f"{caption} Without and with retraining: {alt}.")]
-
-
-def _dumbbell(axis: Axes, height: int, before: float, after: float) -> None:
-    axis.plot([before, after], [height, height], "-", color="#c9d0d7", linewidth=3, solid_capstyle="round", zorder=1)
-    axis.plot(
-        [before], [height], "o", markerfacecolor="white", markeredgecolor=BEFORE, markeredgewidth=2, markersize=10
-    )
-    axis.plot([after], [height], "o", color=AFTER, markersize=6)
-    if math.isnan(before) and math.isnan(after):
-        axis.text(0.01, height, "undefined: no lesion in reference or prediction", color=MUTED, va="center", fontsize=8)
-
-
-def _label_cases(axis: Axes, cases: Sequence[str], arms: Sequence[Sequence[Run]]) -> None:
-    axis.set_yticks(range(len(cases)), cases)
-    axis.tick_params(axis="y", length=0, labelcolor=INK)
-    axis.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(cases) - 0.3), xlabel="Dice of the case in 3-D")
-    axis.grid(axis="x", color="#e4e8ec", linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.spines["left"].set_visible(False)
-    empty: dict[str, Any] = {"linestyle": "none", "marker": "o"}
-    if arms[0]:
-        axis.plot(
-            [],
-            [],
-            **empty,
-            markerfacecolor="white",
-            markeredgecolor=BEFORE,
-            markeredgewidth=2,
-            label="without retraining",
-        )
-    if arms[1]:
-        axis.plot([], [], **empty, color=AFTER, label=f"retrained on {arms[1][0].budget}")
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handletextpad=0.2)
+    axis.plot([history.best_epoch] * len(best), best, "o", color=colour, markersize=4)
 
 
 def _example(index: int, example: Example, leaky: bool) -> Drawing:
@@ -227,7 +136,7 @@ def _example(index: int, example: Example, leaky: bool) -> Drawing:
     hu, lung, reference, prediction = (
         array[rows, columns] for array in (example.hu, example.lung, example.reference, example.prediction)
     )
-    figure = _figure(11.0, 0.85 + 2.15 * min(hu.shape[0] / hu.shape[1], 1.5))
+    figure = new_figure(11.0, 0.85 + 2.15 * min(hu.shape[0] / hu.shape[1], 1.5))
     axes = figure.subplots(1, 5)
     for axis, title in zip(axes, _PANELS, strict=True):
         _slice_panel(axis, hu, title)
@@ -243,7 +152,7 @@ def _example(index: int, example: Example, leaky: bool) -> Drawing:
     if leaky:
         figure.text(0.006, 0.012, LEAK_WARNING, va="bottom", **_WARNING_STYLE)
     caption = f"{example.kind.capitalize()}: {example.run}."
-    return _finish(
+    return finish(
         figure, f"example-{index:02d}-{slug(example.kind)}", "examples", caption, f"{caption} {title}. {_ORIENTATION}"
     )
 
@@ -267,7 +176,7 @@ def _letter(axis: Axes, x: float, y: float, letter: str) -> None:
 
 def _fill(axis: Axes, mask: np.ndarray, colour: str) -> None:
     picture = np.zeros((*mask.shape, 4), dtype=np.float32)
-    picture[mask] = (*_rgb(colour), 0.6)
+    picture[mask] = (*rgb(colour), 0.6)
     axis.imshow(picture, interpolation="nearest")
     _outline(axis, mask, colour)
 
@@ -289,21 +198,6 @@ def _legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower right", ncols=3, fontsize=8, handlelength=1.2, borderaxespad=0)
 
 
-def slug(text: str) -> str:
-    """Text as part of a file name: lower-case letters, digits and dashes, at most 40."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "x"
-
-
 def _reach(used: np.ndarray, room: int) -> slice:
     places = np.flatnonzero(used)
     return slice(max(int(places[0]) - room, 0), int(places[-1]) + 1 + room)
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
-    return red, green, blue
-
-
-def _last(value: float | None) -> float:
-    """A value to sort by, undefined last (drawn on top)."""
-    return math.inf if value is None or math.isnan(value) else value

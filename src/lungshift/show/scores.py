@@ -9,7 +9,7 @@ from pathlib import Path
 from lungshift.files import write_json, write_text
 from lungshift.learn.checkpoint import Checkpoint
 from lungshift.measure.conventions import CONVENTIONS, average, background_baseline
-from lungshift.measure.interval import patient_interval
+from lungshift.measure.interval import estimate
 from lungshift.measure.overlap import Metric
 from lungshift.show.tables import number, write_csv
 from lungshift.transfer.outcome import Scores, SplitSummary
@@ -60,23 +60,21 @@ def _records(scores: Scores, convention: str) -> list[dict[str, object]]:
     cases, patients = scores.cases.tolist(), scores.patients.tolist()
     ours = average(scores.counts, cases, convention)
     nothing = average(background_baseline(scores.counts), cases, convention)
-    found = []
-    for metric in _METRICS:
-        interval = patient_interval(scores.counts, cases, patients, convention, metric)
-        found.append(
-            {
-                "convention": convention,
-                "metric": metric,
-                "value": ours[metric].value,
-                "low": interval.low,
-                "high": interval.high,
-                "n": ours[metric].n,
-                "undefined": ours[metric].n_undefined,
-                "patients": interval.n_patients,
-                "predicting_nothing": nothing[metric].value,
-            }
-        )
-    return found
+    estimates = {metric: estimate(scores.counts, cases, patients, convention, metric) for metric in _METRICS}
+    return [
+        {
+            "convention": convention,
+            "metric": metric,
+            "value": found.value,
+            "low": found.low,
+            "high": found.high,
+            "n": ours[metric].n,
+            "undefined": ours[metric].n_undefined,
+            "patients": found.n_patients,
+            "predicting_nothing": nothing[metric].value,
+        }
+        for metric, found in estimates.items()
+    ]
 
 
 def _count_rows(scores: Scores) -> list[dict[str, object]]:

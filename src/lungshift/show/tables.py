@@ -1,4 +1,4 @@
-"""The outcome as tables: a row per arm, seed, region and convention, with intervals and the background baseline.
+"""The outcome as tables: a row per arm, budget, region and convention, with intervals and the background baseline.
 
 Every row names its convention, and what is undefined stays NaN here and becomes an empty field in CSV, null in JSON.
 """
@@ -10,18 +10,16 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
-
-import numpy as np
+from itertools import groupby
+from typing import Any, Final, Protocol
 
 from lungshift.measure.conventions import CONVENTIONS, Average, Convention, average, background_baseline, level_of
-from lungshift.measure.interval import Interval, paired_interval, patient_interval
-from lungshift.measure.overlap import CountTable, Metric
+from lungshift.measure.interval import estimate
+from lungshift.measure.overlap import Metric
 from lungshift.show.paper import PaperRow, paper_row
-from lungshift.transfer.outcome import Outcome, Run, Scores
-
-Region = Literal["whole_slice", "in_lung", "native"]
-"""Where voxels were counted."""
+from lungshift.show.pooled import Key, Pooled, Region, counts_of, group_runs
+from lungshift.transfer.arms import ARMS
+from lungshift.transfer.outcome import Outcome, Run
 
 REGIONS: Final[dict[Region, str]] = {
     "whole_slice": "the whole prepared slice",
@@ -48,12 +46,25 @@ PAPER_CONVENTIONS: Final[tuple[Convention, ...]] = ("lesion_slices", "empty_is_o
 SHOWN: Final[tuple[Convention, ...]] = (*PAPER_CONVENTIONS, "per_case", "pooled")
 """Conventions that pages show; the files have all."""
 
-_ARMS: Final = {
-    ("source", "source"): "Source test",
-    ("zero_shot", "target"): "Target, without retraining",
-    ("fine_tuned", "target"): "Target, retrained",
-    ("fine_tuned", "source"): "Source again, after retraining",
+
+_DONE: Final = {
+    "source": "Source test",
+    "chain": "After {seen}, on {tested}",
+    "at_home": "Trained on {tested} itself",
+    "leave_one_out": "Trained on all others, on {tested}",
 }
+
+
+class Spanned(Protocol):
+    """Anything with the two ends of a 95 % interval."""
+
+    @property
+    def low(self) -> float:
+        """Lower end; NaN where there is none."""
+
+    @property
+    def high(self) -> float:
+        """Upper end; NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +87,24 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One line of the table: an arm tested on a cohort, at one seed or as the mean over several.
+    """One line of the table: an arm at one budget tested on a cohort, at one seed or over several, its folds together.
 
     Attributes:
-        seeds: The seed, or those that ``cells`` are the mean of.
+        seeds: The seed, or those that ``cells`` are over.
+        labels: The budget as a number.
+        trained_on: Names of the cohorts that were trained on, in order.
         slices, lesion_slices: Tested slices, and those of them with lesion, per seed.
-        cases, patients: How many were tested, over all seeds.
+        cases, patients: How many were tested, over all seeds and folds.
         baseline: Accuracy of predicting nothing at all, by the same convention.
         paper: The paper's row where the cohorts, the region and the convention are the paper's.
+        folds: Into how many groups the tested patients were divided.
     """
 
     arm: str
     role: str
     tested_on: str
+    labels: int
+    trained_on: tuple[str, ...]
     budget: str
     seeds: tuple[int, ...]
     region: Region
@@ -101,16 +117,36 @@ class Row:
     baseline: float
     leaky: bool
     paper: PaperRow | None = None
+    folds: int = 1
+
+    @property
+    def key(self) -> Key:
+        """What the row shares with those of other seeds, regions and conventions."""
+        return self.arm, self.role, self.tested_on, self.labels, self.trained_on
 
     @property
     def label(self) -> str:
         """The row in words, without seed and convention."""
-        words = _ARMS.get((self.arm, self.role), f"{self.arm.replace('_', ' ').capitalize()}, {self.role}")
-        return f"{words} ({self.budget})" if self.arm == "fine_tuned" and self.budget else words
+        return f"{self.name} ({self.budget})" if self.labels and self.budget else self.name
 
     @property
-    def is_mean(self) -> bool:
-        """Whether the row is the mean over several seeds."""
+    def name(self) -> str:
+        """What was done and where it was tested, in words, without the budget."""
+        if self.arm in ARMS:
+            return f"{'Source again' if self.role == 'source' else 'Target'}, {ARMS[self.arm].words}"
+        return _DONE.get(self.arm, self.arm.replace("_", " ").capitalize()).format(
+            seen=", then ".join(self.trained_on), tested=self.tested_on
+        )
+
+    @property
+    def done(self) -> str:
+        """What was done, under a heading that says where it was tested."""
+        words = self.name.removeprefix("Source again, ").removeprefix("Target, ").removesuffix(f", on {self.tested_on}")
+        return words[:1].upper() + words[1:]
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the row is over several seeds."""
         return len(self.seeds) > 1
 
     def difference(self, metric: Metric) -> float:
@@ -119,87 +155,30 @@ class Row:
         return self.cells[metric].value - theirs
 
 
-@dataclass(frozen=True, eq=False)
-class _Tested:
-    """What one or more seeds of an arm counted in a region; cases of several seeds are kept apart, patients are not."""
-
-    runs: tuple[Run, ...]
-    tables: tuple[CountTable, ...]
-
-    @property
-    def counts(self) -> CountTable:
-        return np.concatenate(self.tables)
-
-    @property
-    def cases(self) -> list[str]:
-        if len(self.runs) == 1:
-            return _names(self.runs[0].scores.cases)
-        return [f"{case} seed {run.seed}" for run in self.runs for case in run.scores.cases]
-
-    @property
-    def patients(self) -> list[str]:
-        return [str(patient) for run in self.runs for patient in run.scores.patients]
-
-
 def build_table(outcome: Outcome) -> tuple[Row, ...]:
-    """Every arm, seed, region and convention as a row; where an arm has several seeds, their mean comes first.
+    """Every arm, budget, seed, region and convention as a row; where an arm has several seeds, all of them together come first."""
+    return _table(outcome, outcome.runs)
 
-    The interval of a mean over seeds resamples patients, each with all seeds in which it was tested.
-    """
-    return tuple(
-        _row(outcome, runs, region, convention)
-        for arm in group_runs(outcome.runs)
-        for runs in ([arm] if len(arm) > 1 else []) + [(run,) for run in arm]
-        for region in REGIONS
-        if all(_counts(run.scores, region) is not None for run in runs)
-        for convention in CONVENTIONS
-    )
+
+def leak_table(outcome: Outcome) -> tuple[Row, ...]:
+    """The same for the price of leakage: one network under splits by slice, case and patient, tested on the same slices."""
+    return _table(outcome, outcome.leak)
 
 
 def summary_rows(table: Sequence[Row], convention: str, region: Region = "whole_slice") -> list[Row]:
-    """The rows to show first: the mean over the seeds of each arm, or its only seed."""
+    """The rows to show first: each arm and budget over all its seeds."""
     rows = [row for row in table if row.convention == convention and row.region == region]
-    averaged = {_key(row) for row in rows if row.is_mean}
-    return [row for row in rows if row.is_mean or _key(row) not in averaged]
+    pooled = {row.key for row in rows if row.is_pooled}
+    return [row for row in rows if row.is_pooled or row.key not in pooled]
 
 
-def seed_rows(table: Sequence[Row]) -> list[Row]:
-    """Each seed of the arms that have several, for the whole slice and the conventions that pages show."""
-    averaged = {_key(row) for row in table if row.is_mean}
-    return [
-        row
-        for row in table
-        if _key(row) in averaged and not row.is_mean and row.region == "whole_slice" and row.convention in SHOWN
-    ]
-
-
-def group_runs(runs: Iterable[Run]) -> list[tuple[Run, ...]]:
-    """Runs that differ in their seed only, together; in the order of the paper's table."""
-    groups: dict[tuple[str, str, str, str], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_key(run), []).append(run)
-    order = list(_ARMS)
-    place = {key: order.index(key[:2]) if key[:2] in order else len(order) for key in groups}
-    return [tuple(groups[key]) for key in sorted(groups, key=place.__getitem__)]
-
-
-def gain(outcome: Outcome, convention: Convention = "lesion_slices", metric: Metric = "dice") -> Interval | None:
-    """How much higher the retrained arm is than the untrained on the target, as a paired interval over patients.
-
-    Returns:
-        None if there are not both arms, tested on the same slices with the same seeds.
-    """
-    before, after = arm_on_target(outcome, "zero_shot"), arm_on_target(outcome, "fine_tuned")
-    if not before or not after or not _same_slices(before, after):
-        return None
-    old, new = _tested(before, "whole_slice"), _tested(after, "whole_slice")
-    return paired_interval(old.counts, new.counts, old.cases, old.patients, convention, metric)
-
-
-def arm_on_target(outcome: Outcome, arm: str) -> tuple[Run, ...]:
-    """The runs of an arm on the target, a run per seed; at its last budget where there are several."""
-    found = [runs for runs in group_runs(outcome.runs) if runs[0].arm == arm and runs[0].role == "target"]
-    return found[-1] if found else ()
+def by_seed(table: Sequence[Row], convention: str) -> tuple[tuple[int, ...], list[tuple[Row, list[Cell | None]]]]:
+    """F1 of each seed beside that of all, for the whole slice: the seeds, and a line for each arm that has several."""
+    rows = [row for row in table if row.convention == convention and row.region == "whole_slice"]
+    pooled = [row for row in rows if row.is_pooled]
+    found = {(row.key, row.seeds[0]): row.cells["dice"] for row in rows if not row.is_pooled}
+    seeds = tuple(dict.fromkeys(seed for row in pooled for seed in row.seeds))
+    return seeds, [(row, [found.get((row.key, seed)) for seed in seeds]) for row in pooled]
 
 
 def records(table: Iterable[Row]) -> list[dict[str, Any]]:
@@ -214,7 +193,7 @@ def to_csv(table: Sequence[Row]) -> str:
 
 def counts_csv(outcome: Outcome) -> str:
     """TP, FP, FN, TN of each run and slice: from these every other number can be computed again."""
-    return write_csv(record for run in outcome.runs for record in _count_records(run))
+    return write_csv(record for run in (*outcome.runs, *outcome.leak) for record in _count_records(run))
 
 
 def write_csv(rows: Iterable[dict[str, Any]]) -> str:
@@ -241,7 +220,7 @@ def number(value: float, digits: int = 3) -> str:
     return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def span(cell: Cell | Interval, digits: int = 3, join: str = "–") -> str:
+def span(cell: Spanned, digits: int = 3, join: str = "–") -> str:
     """The interval for reading, ``0.521–0.702``, or ``no interval`` where patients are too few for one."""
     if math.isnan(cell.low) or math.isnan(cell.high):
         return "no interval"
@@ -258,81 +237,67 @@ def whole(values: Sequence[int]) -> str:
     return str(values[0]) if min(values) == max(values) else f"{min(values)}–{max(values)}"
 
 
-def _row(outcome: Outcome, runs: tuple[Run, ...], region: Region, convention: Convention) -> Row:
-    tested, first = _tested(runs, region), runs[0]
-    comparable = region == "whole_slice" and convention in PAPER_CONVENTIONS
+def _table(outcome: Outcome, runs: Iterable[Run]) -> tuple[Row, ...]:
+    return tuple(
+        _row(outcome, pooled, convention)
+        for group in group_runs(runs)
+        for part in _parts(group)
+        for region in REGIONS
+        if len((pooled := Pooled(part, region)).tables) == len(part)
+        for convention in CONVENTIONS
+    )
+
+
+def _parts(group: tuple[Run, ...]) -> list[tuple[Run, ...]]:
+    """All runs of a group, then those of each seed where there are several."""
+    seeds = [tuple(runs) for _, runs in groupby(group, key=lambda run: run.seed)]
+    return [group, *seeds] if len(seeds) > 1 else [group]
+
+
+def _row(outcome: Outcome, pooled: Pooled, convention: Convention) -> Row:
+    first = pooled.runs[0]
+    comparable = pooled.region == "whole_slice" and convention in PAPER_CONVENTIONS
+    baseline = average(background_baseline(pooled.counts), pooled.cases, convention)["accuracy"]
     return Row(
         arm=first.arm,
         role=first.role,
         tested_on=first.tested_on,
+        labels=first.labels,
+        trained_on=first.trained_on,
         budget=first.budget,
-        seeds=tuple(run.seed for run in runs),
-        region=region,
+        seeds=tuple(dict.fromkeys(run.seed for run in pooled.runs)),
+        region=pooled.region,
         convention=convention,
-        slices=tuple(len(table) for table in tested.tables),
-        lesion_slices=tuple(int(np.count_nonzero(table[:, 0] + table[:, 2])) for table in tested.tables),
-        cases=len({str(case) for run in runs for case in run.scores.cases}),
-        patients=len(set(tested.patients)),
-        cells=_cells(tested, convention),
-        baseline=_baseline(tested, convention),
-        leaky=outcome.leaky,
-        paper=paper_row(outcome, first.arm, first.role) if comparable else None,
+        slices=pooled.slices,
+        lesion_slices=pooled.lesion_slices,
+        cases=len({str(case) for run in pooled.runs for case in run.scores.cases}),
+        patients=len(set(pooled.patients)),
+        cells=_cells(pooled, convention),
+        baseline=baseline.value,
+        leaky=outcome.leaky or _leaks(outcome, first.arm),
+        paper=paper_row(outcome, first.arm, first.role) if comparable and _is_last(outcome, first) else None,
+        folds=len({run.fold for run in pooled.runs}),
     )
 
 
-def _cells(tested: _Tested, convention: Convention) -> dict[Metric, Cell]:
-    means = [average(table, _names(run.scores.cases), convention) for run, table in _pairs(tested)]
-    counts, cases, patients = tested.counts, tested.cases, tested.patients
-    return {
-        metric: _cell([mean[metric] for mean in means], patient_interval(counts, cases, patients, convention, metric))
-        for metric in METRICS
-    }
+def _cells(pooled: Pooled, convention: Convention) -> dict[Metric, Cell]:
+    means = average(pooled.counts, pooled.cases, convention)
+    return {metric: _cell(pooled, means[metric]) for metric in METRICS}
 
 
-def _cell(means: Sequence[Average], interval: Interval) -> Cell:
-    # A seed without a value leaves the mean undefined: it must not drop out of it unseen.
-    value = sum(mean.value for mean in means) / len(means)
-    return Cell(value, interval.low, interval.high, sum(m.n for m in means), sum(m.n_undefined for m in means))
+def _cell(pooled: Pooled, mean: Average) -> Cell:
+    found = estimate(pooled.counts, pooled.cases, pooled.patients, mean.convention, mean.metric)
+    return Cell(found.value, found.low, found.high, mean.n, mean.n_undefined)
 
 
-def _baseline(tested: _Tested, convention: Convention) -> float:
-    values = [
-        average(background_baseline(table), _names(run.scores.cases), convention)["accuracy"].value
-        for run, table in _pairs(tested)
-    ]
-    return sum(values) / len(values)
+def _leaks(outcome: Outcome, arm: str) -> bool:
+    """Whether a split of the price of leakage lets a patient stand on both sides."""
+    return arm == "split_by_slice" or (arm == "split_by_case" and outcome.source.patients < outcome.source.cases)
 
 
-def _pairs(tested: _Tested) -> Iterator[tuple[Run, CountTable]]:
-    return zip(tested.runs, tested.tables, strict=True)
-
-
-def _tested(runs: tuple[Run, ...], region: Region) -> _Tested:
-    tables = tuple(table for run in runs if (table := _counts(run.scores, region)) is not None)
-    return _Tested(runs, tables)
-
-
-def _counts(scores: Scores, region: Region) -> CountTable | None:
-    return {"whole_slice": scores.counts, "in_lung": scores.in_lung, "native": scores.native}[region]
-
-
-def _same_slices(before: tuple[Run, ...], after: tuple[Run, ...]) -> bool:
-    def places(runs: tuple[Run, ...]) -> list[tuple[int, str, int]]:
-        return [
-            (run.seed, str(case), int(index))
-            for run in runs
-            for case, index in zip(run.scores.cases, run.scores.slices, strict=True)
-        ]
-
-    return places(before) == places(after)
-
-
-def _key(item: Run | Row) -> tuple[str, str, str, str]:
-    return item.arm, item.role, item.tested_on, item.budget
-
-
-def _names(labels: Iterable[object]) -> list[str]:
-    return [str(label) for label in labels]
+def _is_last(outcome: Outcome, run: Run) -> bool:
+    """Whether a run is at its arm's largest budget: the paper has one budget only."""
+    return run.labels == max((other.labels for other in outcome.runs if other.arm == run.arm), default=0)
 
 
 def _spaced(values: Sequence[int]) -> str:
@@ -343,10 +308,13 @@ def _record(row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {
         "arm": row.arm,
         "role": row.role,
+        "trained_on": " + ".join(row.trained_on),
         "tested_on": row.tested_on,
+        "labels": row.labels,
         "budget": row.budget,
-        "seed": "mean" if row.is_mean else row.seeds[0],
+        "seed": "all" if row.is_pooled else row.seeds[0],
         "seeds": _spaced(row.seeds),
+        "folds": row.folds,
         "region": row.region,
         "convention": row.convention,
         "level": level_of(row.convention),
@@ -370,11 +338,13 @@ def _record(row: Row) -> dict[str, Any]:
 
 def _count_records(run: Run) -> Iterator[dict[str, Any]]:
     scores = run.scores
+    names = ("arm", "role", "tested_on", "labels", "seed", "fold")
+    who: dict[str, Any] = {name: getattr(run, name) for name in names} | {"trained_on": " + ".join(run.trained_on)}
     for index in range(len(scores.slices)):
-        record: dict[str, Any] = {"arm": run.arm, "tested_on": run.tested_on, "budget": run.budget, "seed": run.seed}
-        record |= {"case": scores.cases[index], "patient": scores.patients[index], "slice": int(scores.slices[index])}
+        record = who | {"case": scores.cases[index], "patient": scores.patients[index]}
+        record |= {"slice": int(scores.slices[index])}
         for region in REGIONS:
-            table = _counts(scores, region)
+            table = counts_of(scores, region)
             for column, name in enumerate(("tp", "fp", "fn", "tn")):
                 record[f"{region}_{name}"] = "" if table is None else int(table[index, column])
         yield record

@@ -12,8 +12,7 @@ from lungshift.errors import ProtocolError
 from lungshift.learn.settings import NetworkSettings, TrainingSettings
 from lungshift.prepare.grid import Interpolation
 from lungshift.prepare.slices import SliceRule
-
-Arm = Literal["zero_shot", "fine_tuned"]
+from lungshift.transfer.arms import ARMS
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,16 @@ class SplitSettings:
     """By patient: share of each cohort's patients that is only ever tested."""
     validation_patients: int = 1
     """By patient: patients of each cohort that stop the training."""
+    folds: int = 0
+    """By patient: divide the target's patients into so many groups and test each in turn; 0 holds one group out."""
+    test_seed: int | None = None
+    """By patient: draws the tested patients (with folds: the groups), the same for every seed; none draws them by each seed."""
 
     def __post_init__(self) -> None:
+        if self.folds < 0 or self.folds == 1 or (self.folds and self.kind == "slice"):
+            raise ProtocolError(
+                f"Folds are 0 or at least 2, and of patients; got {self.folds} with a split by {self.kind}."
+            )
         if not 0 < self.test_share < 1 or min(self.validation_patients, self.train_slices, self.validation_slices) < 1:
             raise ProtocolError(
                 "A split tests a share between 0 and 1 of the patients, and has at least one patient or slice to train on and to "
@@ -89,19 +96,36 @@ class Protocol:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     fine_tuning: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=50))
     decision: DecisionSettings = field(default_factory=DecisionSettings)
-    arms: tuple[Arm, ...] = ("zero_shot", "fine_tuned")
-    """What is compared on the target's held-out slices."""
-    budgets: tuple[int, ...] = (2,)
-    """By patient: how many target patients fine-tuning may see."""
+    arms: tuple[str, ...] = ("zero_shot", "fine_tuned")
+    """What is compared on the target's held-out slices: zero_shot, from_scratch, fine_tuned, frozen_encoder, head_only, joint,
+    adapted_batch_norm, adapted_histogram, adapted_tent."""
+    budgets: tuple[int, ...] = ()
+    """Target patients (by slice: slices) that arms with labels are trained on, each in turn; 0 is no retraining. Empty: 2
+    patients, or by slice split.train_slices."""
     seeds: tuple[int, ...] = (0,)
-    """Each seed draws its own split and weights."""
+    """Each seed draws its own weights, batches and order of patients."""
+    price_leak: bool = False
+    """Also train the source model on splits by slice, by case and by patient that share their tested slices."""
+    explain_drop: bool = True
+    """Also replay the source model on the target with one difference removed at a time."""
 
     def __post_init__(self) -> None:
-        for name in ("arms", "budgets", "seeds"):
+        for name in ("arms", "seeds"):
             if not getattr(self, name):
                 raise ProtocolError(f"Protocol {self.name!r}: {name} is empty; name at least one.")
+        for name in ("arms", "budgets", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ProtocolError(f"Protocol {self.name!r}: {name} names one twice: {getattr(self, name)}.")
+        if unknown := sorted(set(self.arms) - set(ARMS)):
+            raise ProtocolError(
+                f"Protocol {self.name!r}: no arm is called {', '.join(unknown)}; choose from {', '.join(ARMS)}."
+            )
+        if min(self.budgets, default=0) < 0:
+            raise ProtocolError(f"Protocol {self.name!r}: a budget is at least 0; got {self.budgets}.")
+        if self.split.kind == "slice" and max(self.budgets, default=0) > self.split.train_slices:
+            raise ProtocolError(
+                f"Protocol {self.name!r}: by slice, a budget is at most split.train_slices, {self.split.train_slices}; got {self.budgets}."
+            )
         if min(self.seeds) < 0 or max(self.seeds) >= 2**31:
             raise ProtocolError(f"Protocol {self.name!r}: a seed is from 0 to 2147483647; got {self.seeds}.")
         if self.prepare.size % (1 << self.network.levels):
@@ -109,6 +133,12 @@ class Protocol:
                 f"Protocol {self.name!r}: pictures of {self.prepare.size} pixels cannot be halved {self.network.levels} times; "
                 f"choose a size that {1 << self.network.levels} divides."
             )
+
+    @property
+    def labelled_budgets(self) -> tuple[int, ...]:
+        """The budgets above 0, in rising order; those for the split's kind if none are named."""
+        standing = (self.split.train_slices if self.split.kind == "slice" else 2,)
+        return tuple(sorted(budget for budget in self.budgets or standing if budget))
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, for a manifest."""

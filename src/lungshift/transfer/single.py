@@ -6,24 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lungshift.ct.case import CaseRecord, Cohort
 from lungshift.errors import LeakageError, ProtocolError
 from lungshift.learn.checkpoint import Checkpoint
 from lungshift.learn.prediction import Predictor
 from lungshift.prepare.slices import SliceRule
 from lungshift.transfer.outcome import Scores, SplitSummary
+from lungshift.transfer.plan import Training
 from lungshift.transfer.protocol import PrepareSettings, Protocol
-from lungshift.transfer.study import (
-    Silent,
-    Study,
-    Watcher,
-    prepare_side,
-    require_scorable,
-    score_rows,
-    split_of,
-    summarise_split,
-    train,
-)
+from lungshift.transfer.sides import prepare_side, require_scorable, settle_patients, split_of, summarise_split
+from lungshift.transfer.watcher import Silent, Watcher
+from lungshift.transfer.work import Bench, score_rows, train
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +70,21 @@ def train_cohort(
             "A budget is in patients, and this protocol splits by slice; set split.train_slices instead."
         )
     require_scorable(cohort)
-    study = Study(protocol, folder, device, watcher or Silent())
-    role = "target" if start else "source"
-    side = prepare_side(role, cohort, folder / "prepared", protocol.prepare, study.watcher)
+    watcher = watcher or Silent()
+    (side,), _ = settle_patients([prepare_side("source", cohort, folder / "prepared", protocol.prepare, watcher)])
     seed = protocol.seeds[0]
     split = split_of(protocol, side, seed, budget)
     if start:
-        held = set(split.patients_of("test")) | set(split.patients_of("validation"))
-        _refuse(find_known(start, cohort, [case for case in cohort.cases if case.patient_id in held]), cohort)
+        held = set(side.prepared.case_ids[np.concatenate([split.validation, split.test])])
+        _refuse(find_known(start, cohort, [case for case in cohort.cases if case.case_id in held]), cohort)
     name = f"{'fine_tuned' if start else 'source'}-seed{seed}"
-    checkpoint = train(study, side, split, seed, start, name)
-    study.watcher.stage(f"Testing on {len(split.test)} held-out slices")
-    scores = score_rows(Predictor.of(checkpoint, device), side, split.test, study.watcher)
-    return Trained(checkpoint, folder / "checkpoints" / name, scores, summarise_split(side, split))
+    bench = Bench(protocol, (side.prepared,), folder, device)
+    settings = protocol.fine_tuning if start else protocol.training
+    training = Training(name, ((0, split.train),), ((0, split.validation),), settings, seed)
+    checkpoint = train(bench, training, watcher, start)
+    watcher.stage(f"Testing on {len(split.test)} held-out slices")
+    scores = score_rows(Predictor.of(checkpoint, device), side.prepared, split.test, watcher)
+    return Trained(checkpoint, bench.checkpoint(name), scores, summarise_split(side, split))
 
 
 def evaluate_cohort(
@@ -124,7 +121,7 @@ def evaluate_cohort(
         "target", cohort, cache, PrepareSettings(checkpoint.size, checkpoint.interpolation, slices), watcher
     )
     watcher.stage(f"Testing on {len(side.rows)} slices")
-    return Evaluated(score_rows(Predictor.of(checkpoint, device), side, side.rows, watcher), known)
+    return Evaluated(score_rows(Predictor.of(checkpoint, device), side.prepared, side.rows, watcher), known)
 
 
 def find_known(checkpoint: Checkpoint, cohort: Cohort, cases: Sequence[CaseRecord]) -> tuple[str, ...]:
@@ -146,9 +143,9 @@ def _refuse(known: tuple[str, ...], cohort: Cohort) -> None:
 
 
 def _training_parts(checkpoint: Checkpoint) -> list[dict]:
-    """What the checkpoint, and whatever it was fine-tuned from, was trained on."""
+    """What the checkpoint, and whatever it was fine-tuned from, saw the labels of; pictures without labels are no leak."""
     parts, ancestor = list(checkpoint.trained_on), checkpoint.parent
     while ancestor:
         parts += ancestor["trained_on"]
         ancestor = ancestor["parent"]
-    return parts
+    return [part for part in parts if part["role"] != "unlabelled"]

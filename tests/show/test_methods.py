@@ -1,0 +1,52 @@
+from lungshift.show.methods import methods
+from lungshift.transfer.protocol import DecisionSettings, Protocol, SplitSettings
+
+
+def test_methods_tell_what_the_protocol_set(outcome_of):
+    protocol = Protocol("tiny", split=SplitSettings("slice"), decision=DecisionSettings(0.3, flips=True))
+    text = methods(outcome_of(protocol=protocol))
+    for part in (
+        "-970 to -150 HU",
+        "320 × 320",
+        "split by slice",
+        "0.3",
+        "mirrored",
+        "reader, threshold",
+        "Retraining on beta",
+        "CR2",
+    ):
+        assert part in text
+    assert "Retraining" not in methods(outcome_of(runs=outcome_of().runs[:2]))
+
+
+def test_methods_name_every_arm_budget_fold_seed_and_extra_of_a_rich_study(rich):
+    text = methods(rich)
+    for part in (
+        "changing all layers, the layers after the bottom of the U and the last 1 × 1 convolution",
+        "fresh weights was trained on its budget alone",
+        "together with the source's training slices",
+        "statistics of its batch normalisation",
+        "CT histogram",
+        "TENT",
+        "Budgets were 1, 2 and 4 patients of corona-like to train on, larger ones holding the smaller, and 1 more",
+        "divided into 2 groups",
+        "repeated with 3 seeds",
+        "corrected for the number of comparisons",
+        "What retraining forgets",
+        "price of leakage",
+        "one difference removed at a time",
+        "corona-like came without patient ids",
+    ):
+        assert part in text
+
+
+def test_methods_name_nothing_that_was_not_done(outcome_of):
+    text = methods(outcome_of())
+    for part in ("TENT", "fresh weights", "groups", "seeds;", "forgets", "leakage", "removed", "without patient ids"):
+        assert part not in text
+
+
+def test_methods_of_chains_and_of_cohorts_left_out_tell_the_order(chain, leave_one_out):
+    assert "was trained on north:" in methods(chain)
+    assert "then trained on south, then west" in methods(chain)
+    assert "on all cohorts but one, each left out in turn, and on each alone" in methods(leave_one_out)
