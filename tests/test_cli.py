@@ -19,7 +19,20 @@ from lungshift.io.nifti import read_mask, read_volume
 from lungshift.io.writing import write_mask, write_volume
 from worlds import tiny_case
 
-COMMANDS = ("demo", "download", "prepare", "train", "fine-tune", "evaluate", "predict", "transfer")
+COMMANDS = (
+    "demo",
+    "download",
+    "prepare",
+    "train",
+    "fine-tune",
+    "evaluate",
+    "predict",
+    "transfer",
+    "chain",
+    "leave-one-out",
+    "forensics",
+    "forecast",
+)
 QUICK = [
     *(
         "--set",
@@ -89,6 +102,7 @@ def test_help_and_dry_run_load_nothing_heavy(cohorts: tuple[str, str]) -> None:
         ["--help"],
         ["prepare", cohorts[0], "--dry-run"],
         ["transfer", "paper", "--source", cohorts[0], "--target", cohorts[1], "--dry-run"],
+        ["chain", "paper", *cohorts, "--dry-run"],
     ):
         code = f"import sys; sys.argv = ['lungshift', *{words!r}]; import lungshift.cli as c, atexit; atexit.register(lambda: sys.stderr.write(str({heavy}))); c.main()"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -181,8 +195,8 @@ class TestTheMainJob:
         assert "report.html" in out
         assert "Content-Security-Policy" in (folder / "report.html").read_text()
         with open(folder / "counts.csv") as stream:
-            assert len(list(csv.DictReader(stream))) == 3 * 2 * 4, (
-                "three runs, two tested patients, four slices with lung"
+            assert len(list(csv.DictReader(stream))) == 4 * 2 * 4, (
+                "four runs (the retrained one also at home), two tested patients, four slices with lung"
             )
         assert json.loads((folder / "run.json").read_text())["status"] == "done"
 
@@ -194,6 +208,35 @@ class TestTheMainJob:
         assert code == 1
         assert "E_EXISTS" in err
         assert "--overwrite" in err
+
+    def test_a_model_that_predicts_nothing_is_not_forecast_from(
+        self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        model, elsewhere = str(folder / "checkpoints" / "source-seed0"), write_cohort(tmp_path / "elsewhere", 20)
+        words = ("forecast", model, str(elsewhere), "--calibrate", cohorts[1], "--device", "cpu")
+
+        code, _, err = lungshift(*words, "--output", str(tmp_path / "run"))
+
+        assert code == 1
+        assert "5 cases were left out: nothing is predicted" in err
+
+    def test_a_forecast_has_one_calibration(self, lungshift, cohorts: tuple[str, str], folder: Path) -> None:  # type: ignore[no-untyped-def]
+        model = str(folder / "checkpoints" / "source-seed0")
+
+        code, _, err = lungshift("forecast", model, cohorts[1], "--output", str(folder.parent / "forecast"))
+
+        assert code == 1
+        assert "give one of the two" in err
+
+    @pytest.mark.parametrize("command", ["chain", "leave-one-out"])
+    def test_several_cohorts_are_trained_on_in_turn(
+        self, lungshift, cohorts: tuple[str, str], tmp_path: Path, command: str
+    ) -> None:  # type: ignore[no-untyped-def]
+        code, out, _ = lungshift(command, "quick", *cohorts, *QUICK, "--output", str(tmp_path / "run"))
+
+        assert code == 0
+        assert "report.html" in out
+        assert "away" in (tmp_path / "run" / "matrix.csv").read_text()
 
     def test_its_checkpoint_predicts_a_scan_on_its_own_grid(
         self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
@@ -264,3 +307,33 @@ def test_ctrl_c_ends_with_130_and_the_run_can_be_taken_up_again(cohorts: tuple[s
     assert "takes the run up again" in rest
     assert "Traceback" not in rest
     assert list((tmp_path / "run" / "checkpoints").glob("*.state.safetensors"))
+
+
+def test_a_published_row_is_examined_in_words(lungshift) -> None:  # type: ignore[no-untyped-def]
+    row = (
+        "--precision",
+        "0.751451",
+        "--recall",
+        "0.833533",
+        "--f1",
+        "0.783245",
+        "--slices",
+        "214",
+        "--lesion-slices",
+        "123",
+    )
+    code, out, _ = lungshift("forensics", *row)
+
+    assert code == 0
+    assert out.startswith("Possible: lesion_slices, empty_is_one")
+    assert "Impossible: empty_is_zero, pooled." in out
+
+
+def test_several_processes_and_a_cluster_at_once_are_refused(
+    lungshift, cohorts: tuple[str, str], tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    both = ("--jobs", "2", "--scheduler", "tcp://host:1", "--output", str(tmp_path / "run"))
+    code, _, err = lungshift("chain", "quick", *cohorts, *both)
+
+    assert code == 1
+    assert "here or on a cluster, not both" in err

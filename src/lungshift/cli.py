@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,6 @@ from lungshift.errors import LungshiftError
 
 if TYPE_CHECKING:
     from lungshift.ct.case import Cohort
-    from lungshift.transfer.outcome import Outcome
     from lungshift.transfer.protocol import Protocol
 
 app = typer.Typer(
@@ -55,9 +53,8 @@ CohortPath = Annotated[Path, typer.Argument(help="A cohort: a folder of a known 
 def demo(output: Output = Path("runs/demo"), device: Device = "auto", overwrite: Overwrite = False) -> None:
     """The main job on two synthetic hospitals: train at one, test at the other, repair, test again."""
     from lungshift.transfer.demo import demo_cohorts
-    from lungshift.transfer.study import run
 
-    _study(_Study("transfer", _protocol("demo", None, None), demo_cohorts(), output, device, overwrite), run)
+    _study(_Study("transfer", _protocol("demo", None, None), demo_cohorts(), output, device, overwrite))
 
 
 @app.command()
@@ -76,10 +73,8 @@ def transfer(
     dry_run: DryRun = False,
 ) -> None:
     """Train on one cohort, test on another, repair with a little of it, test again on the same held-out slices."""
-    from lungshift.transfer.study import run
-
     chosen, cohorts = _protocol(protocol, changes, seed), (_cohort(source), _cohort(target))
-    _study(_Study("transfer", chosen, cohorts, output, device, overwrite, cache, jobs, scheduler, dry_run), run)
+    _study(_Study("transfer", chosen, cohorts, output, device, overwrite, cache, jobs, scheduler, dry_run))
 
 
 @app.command()
@@ -97,10 +92,8 @@ def chain(
     dry_run: DryRun = False,
 ) -> None:
     """Train one network on the cohorts one after another and test it on all of them after each."""
-    from lungshift.transfer.study import run_chain
-
     chosen, found = _protocol(protocol, changes, seed), tuple(map(_cohort, cohorts))
-    _study(_Study("chain", chosen, found, output, device, overwrite, cache, jobs, scheduler, dry_run), run_chain)
+    _study(_Study("chain", chosen, found, output, device, overwrite, cache, jobs, scheduler, dry_run))
 
 
 @app.command("leave-one-out")
@@ -118,11 +111,8 @@ def leave_one_out(
     dry_run: DryRun = False,
 ) -> None:
     """Test each cohort with a network trained on all others, and with one trained there."""
-    from lungshift.transfer.study import run_leave_one_out
-
     chosen, found = _protocol(protocol, changes, seed), tuple(map(_cohort, cohorts))
-    wanted = _Study("leave_one_out", chosen, found, output, device, overwrite, cache, jobs, scheduler, dry_run)
-    _study(wanted, run_leave_one_out)
+    _study(_Study("leave_one_out", chosen, found, output, device, overwrite, cache, jobs, scheduler, dry_run))
 
 
 @app.command()
@@ -260,6 +250,52 @@ def predict(
 
 
 @app.command()
+def forecast(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
+    cohort: CohortPath,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A cohort with lesion masks to learn from how far agreement goes with Dice; may be repeated."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="The calibration.json of an earlier run, instead of --calibrate.")
+    ] = None,
+    output: Output = Path("runs/forecast"),
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Say what Dice to expect on a cohort without labels, how sure that is, and on which scans nothing can be said."""
+    from lungshift.files import run_folder, sha256
+    from lungshift.learn.checkpoint import load_checkpoint
+    from lungshift.learn.signs import identify_model
+    from lungshift.progress import bars
+    from lungshift.show.forecast import write_forecast
+    from lungshift.transfer.forecast import forecast_cohort
+
+    model, found, labelled = load_checkpoint(checkpoint), _cohort(cohort), [_cohort(path) for path in calibrate or []]
+    if dry_run:
+        _say_cohorts(found, *labelled)
+        return
+    learned = [_identity(one) for one in labelled] or (calibration and sha256(calibration))
+    identity = {"forecast": identify_model(model), "cohort": _identity(found), "calibration": learned}
+    with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
+        told = forecast_cohort(
+            model,
+            found,
+            folder / "prepared",
+            labelled=labelled,
+            calibration=calibration,
+            device=device,
+            watcher=watcher,
+        )
+        text = write_forecast(told, folder)
+    _say(text)
+
+
+@app.command()
 def forensics(
     precision: Annotated[str | None, typer.Option(help="As printed, with all its digits: 0.751451")] = None,
     recall: Annotated[str | None, typer.Option(help="As printed.")] = None,
@@ -344,22 +380,27 @@ class _Study:
         return asked | {f"cohort {number}": _identity(cohort) for number, cohort in enumerate(self.cohorts, 1)}
 
 
-def _study(wanted: _Study, carry_out: Callable[..., Outcome]) -> None:
+def _study(wanted: _Study) -> None:
+    if wanted.dry_run:
+        _say_cohorts(*wanted.cohorts)
+        _say(json.dumps(wanted.protocol.as_dict(), indent=2))
+        return
     from lungshift.files import run_folder
     from lungshift.progress import bars
     from lungshift.show.report import write_report
     from lungshift.show.terminal import summary
     from lungshift.transfer.engine import Workers
+    from lungshift.transfer.study import run, run_chain, run_leave_one_out
 
-    workers = Workers(wanted.jobs, wanted.scheduler)
-    if wanted.dry_run:
-        _say_cohorts(*wanted.cohorts)
-        _say(json.dumps(wanted.protocol.as_dict(), indent=2))
-        return
-    cohorts = wanted.cohorts if wanted.kind == "transfer" else (wanted.cohorts,)
+    options: dict[str, Any] = {"device": wanted.device, "cache": wanted.cache}
+    options["workers"] = Workers(wanted.jobs, wanted.scheduler)
     with run_folder(wanted.output, wanted.identity, overwrite=wanted.overwrite) as folder, bars() as watcher:
-        options: dict[str, Any] = {"device": wanted.device, "cache": wanted.cache, "workers": workers}
-        outcome = carry_out(wanted.protocol, *cohorts, folder, **options, watcher=watcher)
+        if wanted.kind == "transfer":
+            source, target = wanted.cohorts
+            outcome = run(wanted.protocol, source, target, folder, **options, watcher=watcher)
+        else:
+            several = {"chain": run_chain, "leave_one_out": run_leave_one_out}[wanted.kind]
+            outcome = several(wanted.protocol, wanted.cohorts, folder, **options, watcher=watcher)
         watcher.stage("Writing the report")
         write_report(outcome, folder)
     _say(summary(outcome, wanted.output))

@@ -69,7 +69,9 @@ def test_the_error_on_held_out_cases_is_told_beside_that_of_the_mean() -> None:
 
 
 def test_one_cohort_says_nothing_of_other_sites() -> None:
-    assert "How far it is off at a site that was not calibrated on is not known." in words(forecast_of())
+    assert "the intervals hold for scans from the same places only: how far it is off elsewhere is not known." in words(
+        forecast_of()
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from chests import LUNG, TISSUE, chest, chests
 from lungshift.prepare.prepared import PreparedCohort
 from lungshift.prepare.views import changed
-from lungshift.transfer.looks import Peaks, Scan, between, fine_detail, scans_of, with_detail
+from lungshift.transfer.looks import PackedMasks, Peaks, Scan, between, scans_of
 
 
 @pytest.fixture(scope="module")
@@ -68,41 +66,24 @@ def test_the_box_is_of_the_masks_as_they_are_seen(cohort: PreparedCohort) -> Non
     assert box == (own[0], slice(own[1].start + 2, own[1].stop + 2))
 
 
-class TestDetail:
-    def test_noise_shows_in_the_finest_band_first(self, cohort: PreparedCohort, scan: Scan) -> None:
-        rng = np.random.default_rng(0)
-        noisy = changed(cohort, "noise", hu=lambda _, hu: hu + rng.normal(0, 200, hu.shape))
+def test_masks_are_packed_and_unpacked() -> None:
+    mask = np.random.default_rng(0).random((13, 13)) > 0.5
+    masks = PackedMasks(13)
+    masks.put(4, mask)
 
-        ratio = fine_detail(scans_of(noisy, scan.rows)[0], 2.0) / fine_detail(scan, 2.0)
-        assert ratio[0] > 1.5
-        assert ratio[0] > ratio[1] > ratio[2]
-
-    def test_it_does_not_depend_on_the_scale_of_the_numbers(self, cohort: PreparedCohort, scan: Scan) -> None:
-        shifted = changed(cohort, "scaled", hu=lambda _, hu: 0.2 * hu.astype(np.float32) + 300)
-
-        np.testing.assert_allclose(
-            fine_detail(scans_of(shifted, scan.rows)[0], 2.0), fine_detail(scan, 2.0), rtol=0.02
-        )
-
-    def test_a_band_finer_than_the_pixels_is_not_known(self, scan: Scan) -> None:
-        assert np.isnan(fine_detail(scan, 1.0)).tolist() == [True, False, False]
-
-    def test_gains_of_one_leave_the_picture_and_gains_of_none_leave_its_blur(self) -> None:
-        picture = np.random.default_rng(0).normal(size=(24, 24)).astype(np.float32)
-
-        np.testing.assert_array_equal(with_detail(picture, (0.6, 1.2, 2.4), (1, 1, 1)), picture)
-        assert with_detail(picture, (0.6, 1.2, 2.4), (0, 0, 0)).std() < 0.2 * picture.std()
+    np.testing.assert_array_equal(masks[4], mask)
+    np.testing.assert_array_equal(masks.get(5, ~mask), ~mask)
 
 
 def test_lungs_by_threshold_are_found_for_every_row(scan: Scan) -> None:
     made = scan.threshold_lungs
 
-    assert list(made) == scan.rows.tolist()
-    overlap = sum(np.count_nonzero(made[row] & scan.cohort.lung(row)) for row in made)
-    assert overlap / sum(np.count_nonzero(scan.cohort.lung(row)) for row in made) > 0.9
+    assert len(made) == len(scan.rows)
+    overlap = sum(np.count_nonzero(made[row] & scan.cohort.lung(row)) for row in scan.rows)
+    assert overlap / sum(np.count_nonzero(scan.cohort.lung(row)) for row in scan.rows) > 0.9
 
 
 def test_there_are_none_where_numbers_are_no_hu(cohort: PreparedCohort) -> None:
     bright = changed(cohort, "bright", hu=lambda _, hu: hu + 2000)
 
-    assert scans_of(bright, np.arange(8))[0].threshold_lungs == {}
+    assert not scans_of(bright, np.arange(8))[0].threshold_lungs

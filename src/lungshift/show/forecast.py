@@ -117,7 +117,11 @@ def _error_words(calibration: Calibration) -> str:
     held = [one for one in (calibration.by_patient, calibration.by_cohort) if one]
     off = "; ".join(_held_words(one) for one in held)
     few = "" if calibration.half_width < 1 else " Fewer than nine cases give a case no interval."
-    alone = "" if calibration.by_cohort else " How far it is off at a site that was not calibrated on is not known."
+    alone = (
+        ""
+        if calibration.by_cohort
+        else " With fewer than three cohorts the intervals hold for scans from the same places only: how far it is off elsewhere is not known."
+    )
     return f"On {len(calibration.cases)} labelled cases, {off}.{few}{alone}"
 
 

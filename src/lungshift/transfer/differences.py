@@ -7,73 +7,44 @@ that no scan has is not replayed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
 from scipy import ndimage
 
 from lungshift.prepare.grid import AIR_HU
 from lungshift.prepare.prepared import PreparedCohort
-from lungshift.prepare.views import Change, changed
-from lungshift.transfer.looks import Peaks, Scan, band_sigmas, chest, fine_detail, likeness, with_detail
+from lungshift.prepare.views import changed
+from lungshift.transfer.detail import remove_sharpness
+from lungshift.transfer.looks import Peaks, Scan, chest, likeness
 from lungshift.transfer.outcome import CauseName
+from lungshift.transfer.removal import Removal, Remover, chosen, counted, for_cases, middle, outside, view_of
 
-Back = Callable[[int, np.ndarray], np.ndarray]
-"""Brings a mask of a row from the picture as it was seen to the row's own picture."""
-
-_HU_SLACK = 25.0
-_DETAIL_SLACK, _PIXEL_SLACK, _SLICE_SLACK = 0.2, 0.1, 0.3
+_HU_SLACK, _PIXEL_SLACK, _SLICE_SLACK = 40.0, 0.1, 0.3
 _MASK_SLACK, _LIKENESS_SLACK = 0.03, 0.03
-_WEAKEST, _STRONGEST, _ROUNDS = 0.1, 4.0, 4
 _TURN_WORDS = ("head for foot", "front for back", "left for right")
-
-
-def _as_it_is(_: int, mask: np.ndarray) -> np.ndarray:
-    return mask
-
-
-@dataclass(frozen=True, eq=False)
-class Removal:
-    """A difference as it was found, and the target without it.
-
-    Attributes:
-        found: What was measured at home and here, in words with units.
-        seen: The target without the difference; None where there is none, or none that could be taken away.
-        back: Brings what was predicted on ``seen`` back to the target's own pictures.
-        at_home: Where it cannot be taken away: the source with the difference put in, to see what that costs.
-        note: What limits the removal, or why it could not be done; else empty.
-    """
-
-    found: str
-    seen: PreparedCohort | None = None
-    back: Back = _as_it_is
-    at_home: PreparedCohort | None = None
-    note: str = ""
-
-
-_How = Mapping[int, Callable[[np.ndarray], np.ndarray]]
-
-Remover = Callable[[Sequence[Scan], Sequence[Scan]], Removal]
-"""Finds a difference of the target's scans (second) from the source's (first), and removes it."""
 
 
 def remove_hu(home: Sequence[Scan], away: Sequence[Scan]) -> Removal:
     """HU offset and scale: lung and soft tissue of each scan are mapped linearly to the source's."""
     at_home, here = (np.array([(scan.peaks.lung, scan.peaks.tissue) for scan in scans]) for scans in (home, away))
-    wanted = np.nanmedian(at_home, axis=0)
-    odd = _beyond(here, np.nanmin(at_home, axis=0) - _HU_SLACK, np.nanmax(at_home, axis=0) + _HU_SLACK)
-    lung, tissue = np.nanmedian(here, axis=0)
+    wanted, usual, odd = middle(at_home), middle(here), outside(at_home, here, by=_HU_SLACK)
+    if np.isnan(wanted + usual).any():
+        return Removal(
+            "not measured", note="Too little lung, or soft tissue between the lungs, to say where their HU lie."
+        )
     found = (
-        f"lung at {wanted[0]:.0f} HU and soft tissue at {wanted[1]:.0f} HU at home, {lung:.0f} and {tissue:.0f} here"
-        f"{_counted(odd)}{_eight_bit(home, away)}"
+        f"lung at {wanted[0]:.0f} HU and soft tissue at {wanted[1]:.0f} HU at home, {usual[0]:.0f} and {usual[1]:.0f} here"
+        f"{counted(odd)}{_eight_bit(home, away)}"
     )
-    how = {scan.number: partial(_mapped, own=scan.peaks, wanted=Peaks(*wanted)) for scan in _chosen(away, odd)}
-    return Removal(found, _view(away, "HU", hu=how))
+    how = {scan.number: partial(_mapped, own=scan.peaks, wanted=Peaks(*wanted)) for scan in chosen(away, odd)}
+    return Removal(found, view_of(away, "HU", hu=how))
 
 
 def _eight_bit(home: Sequence[Scan], away: Sequence[Scan]) -> str:
@@ -87,51 +58,17 @@ def _mapped(picture: np.ndarray, own: Peaks, wanted: Peaks) -> np.ndarray:
     return own.contrast(picture) * np.float32(wanted.tissue - wanted.lung) + np.float32(wanted.lung)
 
 
-def remove_sharpness(home: Sequence[Scan], away: Sequence[Scan]) -> Removal:
-    """Sharpness and noise: three bands of detail are made as strong as the source has them."""
-    pixel_mm = float(np.median([scan.pixel_mm for scan in home]))
-    at_home, here = (np.array([fine_detail(scan, pixel_mm) for scan in scans]) for scans in (home, away))
-    wanted, slack = np.nanmedian(at_home, axis=0), 1 + _DETAIL_SLACK
-    odd = _beyond(here, np.nanmin(at_home, axis=0) / slack, np.nanmax(at_home, axis=0) * slack)
-    found = f"{_strength(here, wanted, pixel_mm)}{_counted(odd)}"
-    how = {
-        scan.number: partial(
-            with_detail, sigmas=band_sigmas(scan.pixel_mm, pixel_mm), gains=_fit_gains(scan, wanted, pixel_mm)
-        )
-        for scan in _chosen(away, odd)
-    }
-    note = "Removed by a filter, which cannot tell edges from noise." if how else ""
-    return Removal(found, _view(away, "detail", hu=how), note=note)
-
-
-def _strength(here: np.ndarray, wanted: np.ndarray, pixel_mm: float) -> str:
-    """The bands that the target's pixels can show, in words."""
-    shown = [k for k in range(len(wanted)) if np.isfinite(here[:, k]).any()]
-    sizes = " and ".join(f"{band_sigmas(1, pixel_mm)[k]:.1f}" for k in shown)
-    shares = " and ".join(f"{np.nanmedian(here[:, k]) / wanted[k]:.2f}" for k in shown)
-    return f"detail of {sizes} mm is {shares} × as strong here as at home"
-
-
-def _fit_gains(scan: Scan, wanted: Float64[np.ndarray, " band"], pixel_mm: float) -> tuple[float, ...]:
-    """The gains that make the scan's detail as strong as wanted; bands overlap, so they are found in a few rounds."""
-    gains = np.ones(len(wanted))
-    for _ in range(_ROUNDS):
-        gains = gains * np.nan_to_num(wanted / fine_detail(scan, pixel_mm, gains.tolist()), nan=1.0)
-        gains = gains.clip(_WEAKEST, _STRONGEST)
-    return tuple(gains.tolist())
-
-
 def remove_pixel_size(home: Sequence[Scan], away: Sequence[Scan]) -> Removal:
     """In-plane size: the chest is made as large in the picture as the source has it, and the mask brought back."""
     at_home, here = (np.array([[scan.pixel_mm] for scan in scans]) for scans in (home, away))
     wanted = float(np.median(at_home))
-    odd = _beyond(here, at_home.min() / (1 + _PIXEL_SLACK), at_home.max() * (1 + _PIXEL_SLACK))
-    found = f"a pixel of the picture is {wanted:.2f} mm at home, {np.median(here):.2f} mm here{_counted(odd)}"
-    frames = {scan.number: Frame.of(scan, scan.pixel_mm / wanted) for scan in _chosen(away, odd)}
+    odd = outside(at_home, here, times=1 + _PIXEL_SLACK)
+    found = f"a pixel of the picture is {wanted:.2f} mm at home, {np.median(here):.2f} mm here{counted(odd)}"
+    frames = {scan.number: Frame.of(scan, scan.pixel_mm / wanted) for scan in chosen(away, odd)}
     mask = {number: frame.mask for number, frame in frames.items()}
     picture = {number: frame.picture for number, frame in frames.items()}
-    view = _view(away, "size", hu=picture, lung=mask, lesion=mask)
-    back = _for_cases(away[0].cohort, {number: frame.back for number, frame in frames.items()})
+    view = view_of(away, "size", hu=picture, lung=mask, lesion=mask)
+    back = for_cases(away[0].cohort, {number: frame.back for number, frame in frames.items()})
     note = "Enlarged, some lungs do not fit into the picture." if any(frame.cuts for frame in frames.values()) else ""
     return Removal(found, view, back, note=note)
 
@@ -183,15 +120,15 @@ def remove_slice_thickness(home: Sequence[Scan], away: Sequence[Scan]) -> Remova
     """Slice thickness: thinner slices are averaged to the source's; thicker ones can only be put into the source."""
     at_home, here = (np.array([[scan.slice_mm] for scan in scans]) for scans in (home, away))
     wanted, usual = float(np.median(at_home)), float(np.median(here))
-    slack = 1 + _SLICE_SLACK
-    thin, thick = here < at_home.min() / slack, here > at_home.max() * slack
-    found = f"slices are {wanted:.1f} mm apart at home, {usual:.1f} mm here{_counted(thin | thick)}"
-    chosen = {scan.number for scan in _chosen(away, thin)}
-    if not chosen and thick.any():
+    odd = outside(at_home, here, times=1 + _SLICE_SLACK)
+    found = f"slices are {wanted:.1f} mm apart at home, {usual:.1f} mm here{counted(odd)}"
+    thin = {scan.number for scan in chosen(away, odd) if scan.slice_mm < wanted}
+    thick = np.count_nonzero(odd) - len(thin)
+    if thick and not thin:
         note = "What a thick slice has averaged cannot be told apart again; told is what slices as thick cost at home."
         return Removal(found, at_home=thickened(home[0].cohort, range(len(home[0].cohort.cases)), usual), note=note)
-    note = "The thicker of its scans stay as they are." if thick.any() else ""
-    return Removal(found, thickened(away[0].cohort, chosen, wanted, masks=False) if chosen else None, note=note)
+    note = "Its scans with thicker slices stay as they are." if thick else ""
+    return Removal(found, thickened(away[0].cohort, thin, wanted, masks=False) if thin else None, note=note)
 
 
 def thickened(
@@ -227,8 +164,8 @@ def remove_orientation(home: Sequence[Scan], away: Sequence[Scan]) -> Removal:
     found = f"{len(turns)} of {len(away)} scans look like the source's chests when turned {', or '.join(told)}"
     how = {n: partial(np.flip, axis=tuple(axis - 1 for axis in turn if axis)) for n, turn in turns.items()}
     upside_down = frozenset(number for number, turn in turns.items() if 0 in turn)
-    view = _view(away, "orientation", hu=how, lung=how, lesion=how, upside_down=upside_down)
-    return Removal(found, view, _for_cases(away[0].cohort, how))
+    view = view_of(away, "orientation", hu=how, lung=how, lesion=how, upside_down=upside_down)
+    return Removal(found, view, for_cases(away[0].cohort, how))
 
 
 def best_turn(one: np.ndarray, typical: np.ndarray) -> tuple[int, ...]:
@@ -241,17 +178,26 @@ def best_turn(one: np.ndarray, typical: np.ndarray) -> tuple[int, ...]:
 
 def remove_lung_mask(home: Sequence[Scan], away: Sequence[Scan]) -> Removal:
     """Lung masks: those that agree with masks by threshold less well than the source's do are replaced by these."""
-    agreed, here = (np.array([_agreement(scan) for scan in scans]) for scans in (home, away))
-    odd = here < np.nanmin(agreed) - _MASK_SLACK
+    agreed, here = (np.array([[_agreement(scan)] for scan in scans]) for scans in (home, away))
+    usual, own = float(middle(agreed)[0]), float(middle(here)[0])
+    if math.isnan(usual + own):
+        where = "the source" if math.isnan(usual) else "the target"
+        return Removal("not compared", note=f"A threshold finds no lungs in {where}: are these HU?")
+    odd = outside(agreed, np.minimum(here, usual), by=_MASK_SLACK)
     found = (
         f"lung masks ({_sources(home)} at home, {_sources(away)} here) have a Dice with masks by threshold of "
-        f"{np.nanmedian(agreed):.3f} at home, {np.nanmedian(here):.3f} here{_counted(odd[:, None])}"
+        f"{usual:.3f} at home, {own:.3f} here{counted(odd)}"
     )
-    place = {row: mask for scan in _chosen(away, odd[:, None]) for row, mask in scan.threshold_lungs.items()}
+    better = {scan.number: scan.threshold_lungs for scan in chosen(away, odd)}
     lost = sum(not scan.threshold_lungs for scan in away)
     note = f"In {lost} of {len(away)} scans a threshold finds no lungs; these keep their masks." if lost else ""
-    view = changed(away[0].cohort, "lungs by threshold", lung=place.get) if place else None
-    return Removal(found, view, note=note)
+    cohort = away[0].cohort
+
+    def lung(row: int, own: np.ndarray) -> np.ndarray:
+        masks = better.get(int(cohort.table["case"][row]))
+        return own if masks is None else masks.get(row, own)
+
+    return Removal(found, changed(cohort, "lungs by threshold", lung=lung) if better else None, note=note)
 
 
 def _agreement(scan: Scan) -> float:
@@ -259,7 +205,7 @@ def _agreement(scan: Scan) -> float:
     made = scan.threshold_lungs
     if not made:
         return float("nan")
-    sums = np.sum([_overlap(scan.cohort.lung(row), mask) for row, mask in made.items()], axis=0)
+    sums = np.sum([_overlap(scan.cohort.lung(row), made[row]) for row in scan.rows.tolist()], axis=0)
     return float(2 * sums[0] / sums[1])
 
 
@@ -280,56 +226,3 @@ REMOVERS: Final[dict[CauseName, Remover]] = {
     "pixel_size": remove_pixel_size,
 }
 """Differences that show without labels, in the order in which they can be removed one after another."""
-
-
-def _beyond(
-    here: Float64[np.ndarray, "scan value"], low: np.ndarray, high: np.ndarray
-) -> Bool[np.ndarray, "scan value"]:
-    """Which values lie outside; what is not known does not."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray((here < low) | (here > high))
-
-
-def _chosen(scans: Sequence[Scan], odd: Bool[np.ndarray, "scan value"]) -> list[Scan]:
-    return [scan for scan, one in zip(scans, odd, strict=True) if one.any()]
-
-
-def _counted(odd: Bool[np.ndarray, "scan value"]) -> str:
-    count = int(odd.any(axis=1).sum())
-    return (
-        f"; {count} of {len(odd)} scans lie outside of what the source has" if count else "; within what the source has"
-    )
-
-
-def _for_cases(cohort: PreparedCohort, how: _How) -> Change:
-    """A change of the pictures of some cases."""
-
-    def change(row: int, picture: np.ndarray) -> np.ndarray:
-        one = how.get(int(cohort.table["case"][row]))
-        return picture if one is None else one(picture)
-
-    return change
-
-
-def _view(
-    scans: Sequence[Scan],
-    name: str,
-    *,
-    hu: _How,
-    lung: _How | None = None,
-    lesion: _How | None = None,
-    upside_down: frozenset[int] = frozenset(),
-) -> PreparedCohort | None:
-    """The cohort with the pictures of some cases changed; None if there are no such cases."""
-    if not hu:
-        return None
-    cohort = scans[0].cohort
-    masks = (None if how is None else _for_cases(cohort, how) for how in (lung, lesion))
-    return changed(
-        cohort,
-        f"{name} of the source",
-        hu=_for_cases(cohort, hu),
-        lung=next(masks),
-        lesion=next(masks),
-        upside_down=upside_down,
-    )

@@ -8,7 +8,7 @@ together, so their shares need not add up to the drop; what is left over is new 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, get_args
@@ -17,16 +17,17 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from lungshift.learn.checkpoint import Checkpoint
-from lungshift.learn.data import SliceSet
-from lungshift.learn.prediction import Predictor, decide, predict_slices
+from lungshift.learn.prediction import Predictor
 from lungshift.measure.conventions import Convention, level_of, resolve_convention, score
 from lungshift.measure.interval import Spread, bounds, estimate_difference, patient_sums, spread_of
 from lungshift.measure.overlap import CountTable, count_slices, dice, group_sums, sum_by
 from lungshift.prepare.prepared import PreparedCohort
-from lungshift.transfer.differences import REMOVERS, Back, Removal
+from lungshift.transfer.differences import REMOVERS
 from lungshift.transfer.looks import Scan, scans_of
 from lungshift.transfer.outcome import Cause, CauseName, Explanation
-from lungshift.transfer.references import Borders, Tolerance, borders_of, size_weights
+from lungshift.transfer.references import Borders, Style, borders_of, size_weights
+from lungshift.transfer.removal import Removal
+from lungshift.transfer.replay import Played, Player
 from lungshift.transfer.watcher import Silent, Watcher
 
 CAUSES: Final[tuple[CauseName, ...]] = get_args(CauseName)
@@ -80,64 +81,6 @@ def explain_drop(  # noqa: PLR0913
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Played:
-    """What the model predicted for some rows, and how it was counted against their references."""
-
-    cohort: PreparedCohort
-    rows: Int64[np.ndarray, " row"]
-    counts: CountTable
-    packed: np.ndarray
-
-    @property
-    def cases(self) -> list[str]:
-        """Case of each row."""
-        return [str(name) for name in self.cohort.case_ids[self.rows]]
-
-    @property
-    def patients(self) -> list[str]:
-        """Patient of each row."""
-        return [str(name) for name in self.cohort.patients[self.rows]]
-
-    @property
-    def pixel_mm(self) -> Float64[np.ndarray, " row"]:
-        """Millimetres of a pixel of each row's picture."""
-        size = [Scan(self.cohort, number, self.rows).pixel_mm for number in range(len(self.cohort.cases))]
-        return np.array(size)[self.cohort.table["case"][self.rows]]
-
-    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Reference and prediction of each row."""
-        size = self.cohort.size
-        for row, packed in zip(self.rows, self.packed, strict=True):
-            yield self.cohort.lesion(row), np.unpackbits(packed, count=size * size).view(bool).reshape(size, size)
-
-
-@dataclass(frozen=True, eq=False)
-class Player:
-    """A model that predicts a cohort as it is, or as it is seen without a difference."""
-
-    predictor: Predictor
-    watcher: Watcher
-
-    def play(
-        self,
-        cohort: PreparedCohort,
-        rows: Int64[np.ndarray, " row"],
-        seen: PreparedCohort | None = None,
-        backs: Sequence[Back] = (),
-    ) -> Played:
-        """Predict rows as they are seen, bring the masks back, and count on the cohort's own references."""
-        counts, packed = [], []
-        for chosen, probability in predict_slices(self.predictor, SliceSet.of(seen or cohort, rows)):
-            masks = decide(probability, self.predictor.checkpoint.decision)
-            for back in reversed(backs):
-                masks = np.stack([back(int(rows[n]), mask) for n, mask in zip(chosen, masks, strict=True)])
-            counts.append(count_slices(np.stack([cohort.lesion(rows[n]) for n in chosen]), masks))
-            packed.append(np.packbits(masks.reshape(len(masks), -1), axis=1))
-            self.watcher.slices(int(chosen[-1]) + 1, len(rows))
-        return Played(cohort, rows, np.concatenate(counts), np.concatenate(packed))
-
-
 @dataclass(frozen=True)
 class Gain:
     """A difference of two scores, with its 95 % interval over patients."""
@@ -155,6 +98,15 @@ class Gain:
 
 NOTHING: Final = Gain(0.0, 0.0, 0.0)
 UNKNOWN: Final = Gain(math.nan, math.nan, math.nan)
+
+
+def _apart(one: Spread, other: Spread) -> Spread:
+    """The difference of two averages of different patients, with Welch's degrees of freedom."""
+    variance = one.error**2 + other.error**2
+    freedom = one.freedom + other.freedom
+    if variance > 0:
+        freedom = variance**2 / (one.error**4 / one.freedom + other.error**4 / other.freedom)
+    return Spread(one.value - other.value, np.sqrt(variance), freedom, is_difference=True)
 
 
 @dataclass(frozen=True)
@@ -185,10 +137,7 @@ class Replay:
     def drop(self) -> Drop:
         """How much lower the model scores on the target; patients of both are drawn on their own."""
         one, other = (spread_of(self._sums(played)[1][None]) for played in (self.home, self.away))
-        variance = one.error**2 + other.error**2
-        freedom = variance**2 / (one.error**4 / one.freedom + other.error**4 / other.freedom)
-        gain = Gain.of(Spread(one.value - other.value, np.sqrt(variance), freedom, is_difference=True))
-        return Drop(float(one.value), float(other.value), gain)
+        return Drop(float(one.value), float(other.value), Gain.of(_apart(one, other)))
 
     def try_cause(self, name: CauseName) -> Cause:
         """What the target scores without one difference."""
@@ -196,23 +145,31 @@ class Replay:
         if name == "lesion_sizes":
             return self._cause(name, *self._with_sizes())
         if name == "annotation":
-            return self._cause(name, *self._with_tolerance())
-        removal = REMOVERS[name](self.reference, self._scans(self.away.cohort))
-        return self._cause(name, removal.found, self._gain(removal), removal.note)
+            return self._cause(name, *self._with_style())
+        scans = self._scans(self.away.cohort)
+        if not (scans and self.reference):
+            return self._cause(name, "not measured", UNKNOWN, "No slice with lung at home or in the target.")
+        removal = REMOVERS[name](self.reference, scans)
+        return self._cause(name, removal.found, *self._gain(removal))
 
     def _cause(self, name: CauseName, found: str, gain: Gain, note: str) -> Cause:
-        drop = self.drop.gain.value
-        share = gain.value / drop if drop > 0 else math.nan
+        drop = self.drop.gain
+        share = gain.value / drop.value if drop.low > 0 else math.nan  # no part of what may be chance
         return Cause(name, found, self.drop.abroad + gain.value, gain.value, gain.low, gain.high, share, note)
 
-    def _gain(self, removal: Removal) -> Gain:
+    def _gain(self, removal: Removal) -> tuple[Gain, str]:
+        """What the target gains without the difference, or the source loses by it, whichever explains more; and the other."""
+        gains = {}
         if removal.seen is not None:
-            return self._compare(
-                self.player.play(self.away.cohort, self.away.rows, removal.seen, [removal.back]).counts
-            )
+            played = self.player.play(self.away.cohort, self.away.rows, removal.seen, [removal.back])
+            gains["taken away here"] = self._compare(played.counts)
         if removal.at_home is not None:
-            return self._cost(self.player.play(removal.at_home, self.home.rows))
-        return UNKNOWN if removal.note else NOTHING
+            gains["put in at home"] = self._cost(self.player.play(removal.at_home, self.home.rows))
+        if not gains:
+            return (UNKNOWN if removal.note else NOTHING), removal.note
+        told = "; ".join(f"{how}, {gain.value:+.3f}" for how, gain in gains.items())
+        note = f"{removal.note} ({told})" if len(gains) > 1 else removal.note
+        return max(gains.values(), key=lambda gain: gain.value), note
 
     def _compare(self, counts: CountTable) -> Gain:
         """What other counts of the same slices gain."""
@@ -234,6 +191,8 @@ class Replay:
     def _with_sizes(self) -> tuple[str, Gain, str]:
         """The target's slices (or cases) weighted to the source's mix of lesion sizes."""
         home, away = (_units(played, self.convention) for played in (self.home, self.away))
+        if not (len(home.sizes) and len(away.sizes)):
+            return "no lesion to compare", UNKNOWN, "Home or target has nothing that is averaged."
         weights, apart = size_weights(home.sizes, away.sizes)
         what, unit = ("scan", "ml") if level_of(self.convention) == "case" else ("slice", "cm²")
         found = (
@@ -247,25 +206,27 @@ class Replay:
         note = "Found with the target's labels. Sizes that the target lacks cannot be weighted up."
         return found, Gain.of(spread_of(np.moveaxis(sums, 1, 0))), note
 
-    def _with_tolerance(self) -> tuple[str, Gain, str]:
-        """Predictions that are as near to the border as the difference in drawing is wide count as agreed."""
-        home, here = (borders_of(list(played.pairs()), played.pixel_mm) for played in (self.home, self._cleaned()))
+    def _with_style(self) -> tuple[str, Gain, str]:
+        """Predictions drawn as the target's readers draw: their borders moved, or agreed where they are near enough."""
+        home, here = (borders_of(played.pairs()) for played in (self.home, self._cleaned()))
+        if math.isnan(home.outside_mm + here.outside_mm):
+            return "no border to compare", UNKNOWN, "The model found no lesion that the reference has, at home or here."
         least_mm = float(np.median(self.away.pixel_mm)) / 2
-        tolerance = Tolerance.between(home, here, least_mm)
-        found = f"lesions are drawn {_side(home)} than the model does at home, {_side(here)} here"
-        if tolerance == Tolerance():
-            return f"{found}; less apart than half a pixel ({least_mm:.1f} mm)", NOTHING, ""
+        style = Style.between(home, here, least_mm)
+        found = f"the reference's border lies {_side(home)} the model's at home, {_side(here)} it here"
+        if style == Style():
+            return f"{found}; that is less than half a pixel ({least_mm:.1f} mm) apart", NOTHING, ""
         counts = [
-            count_slices(reference[None], tolerance.forgive(reference, mask, mm)[None])
-            for (reference, mask), mm in zip(self.away.pairs(), self.away.pixel_mm, strict=True)
+            count_slices(reference[None], style.drawn(reference, mask, pixel_mm)[None])
+            for reference, mask, pixel_mm in self.away.pairs()
         ]
-        note = "Found with the target's labels, against the model's own borders once every other difference was removed that could be."
-        return found, self._compare(np.concatenate(counts)), note
+        note = "Found with the target's labels, against the model's own borders, once every other difference that could be was removed."
+        return f"{found}: {style.words}", self._compare(np.concatenate(counts)), note
 
     def _cleaned(self) -> Played:
         """The target with every difference removed that shows without labels, one after another."""
         view, backs = self.away.cohort, []
-        for remove in REMOVERS.values():
+        for remove in REMOVERS.values() if self._scans(view) and self.reference else ():
             removal = remove(self.reference, self._scans(view))
             if removal.seen is not None:
                 view = removal.seen
@@ -310,4 +271,5 @@ def _units(played: Played, convention: Convention) -> _Units:
 
 
 def _side(borders: Borders) -> str:
-    return f"{abs(borders.outside_mm):.1f} mm {'wider' if borders.outside_mm >= 0 else 'narrower'} and {borders.apart_mm:.1f} mm apart"
+    way = "outside" if borders.outside_mm >= 0 else "inside"
+    return f"{abs(borders.outside_mm):.1f} mm {way} (and {borders.apart_mm:.1f} mm away from)"

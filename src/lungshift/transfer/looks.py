@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Int64
 from scipy import ndimage
 
 from lungshift.ct.geometry import Geometry
@@ -20,9 +19,6 @@ from lungshift.prepare.slices import bounding_box
 
 _SAMPLE = 16
 _LEVELS, _SIDE = 8, 24
-_BANDS = (0.6, 1.2, 2.4)
-_FINEST = 0.4
-_LOW, _HIGH = -0.25, 1.1
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,29 @@ class Peaks:
     def contrast(self, hu: np.ndarray) -> Float32[np.ndarray, "*shape"]:
         """The same picture on a scale where lung is 0 and soft tissue 1, whatever the scanner's scale."""
         return np.asarray((hu - np.float32(self.lung)) / np.float32(self.tissue - self.lung), dtype=np.float32)
+
+
+class PackedMasks:
+    """Masks of some rows of a cohort, eight pixels in a byte."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._packed: dict[int, np.ndarray] = {}
+
+    def put(self, row: int, mask: Bool[np.ndarray, "row column"]) -> None:
+        """Keep the mask of a row."""
+        self._packed[row] = np.packbits(mask)
+
+    def __getitem__(self, row: int) -> Bool[np.ndarray, "row column"]:
+        bits = np.unpackbits(self._packed[row], count=self._size * self._size)
+        return bits.view(bool).reshape(self._size, self._size)
+
+    def get(self, row: int, default: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
+        """The mask of a row, or another where there is none."""
+        return self[row] if row in self._packed else default
+
+    def __len__(self) -> int:
+        return len(self._packed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +72,7 @@ class Scan:
     @property
     def pixel_mm(self) -> float:
         """Millimetres of a pixel of the picture."""
-        case = self.cohort.cases[self.number]
-        return case.spacing_mm[1] * max(case.rows, case.columns) / self.cohort.size
+        return pixel_mm_of(self.cohort, self.number)
 
     @property
     def slice_mm(self) -> float:
@@ -90,20 +108,27 @@ class Scan:
         return bool(low >= 0 and high <= 255)
 
     @cached_property
-    def threshold_lungs(self) -> dict[int, Bool[np.ndarray, "row column"]]:
+    def threshold_lungs(self) -> PackedMasks:
         """Lung masks by threshold, found in the pictures, for each of the scan's rows; none where none are to be found."""
         first, last = int(self.rows[0]), int(self.rows[-1]) + 1
         hu = np.stack([self.cohort.hu(row) for row in range(first, last)]).astype(np.float32)
         geometry = Geometry.regular(hu.shape, (self.slice_mm, self.pixel_mm, self.pixel_mm))
-        try:
+        made = PackedMasks(self.cohort.size)
+        with suppress(LungshiftError):
             found = threshold_lungs(Volume(hu, geometry))
-        except LungshiftError:
-            return {}
-        return {int(row): found.voxels[row - first] for row in self.rows}
+            for row in self.rows.tolist():
+                made.put(row, found.voxels[row - first])
+        return made
 
     def sample(self, count: int = _SAMPLE) -> Int64[np.ndarray, " row"]:
         """At most ``count`` rows, evenly from foot to head."""
         return self.rows[np.unique(np.linspace(0, len(self.rows) - 1, count).round().astype(int))]
+
+
+def pixel_mm_of(cohort: PreparedCohort, number: int) -> float:
+    """Millimetres of a pixel of a case's pictures."""
+    case = cohort.cases[number]
+    return case.spacing_mm[1] * max(case.rows, case.columns) / cohort.size
 
 
 def scans_of(cohort: PreparedCohort, rows: Int64[np.ndarray, " row"]) -> list[Scan]:
@@ -118,56 +143,6 @@ def between(lung: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row colum
     from_left = np.maximum.accumulate(lung, axis=1)
     from_right = np.maximum.accumulate(lung[:, ::-1], axis=1)[:, ::-1]
     return np.asarray(from_left & from_right & ~ndimage.binary_dilation(lung, iterations=2))
-
-
-def fine_detail(
-    scan: Scan, reference_mm: float, gains: Sequence[float] = (1.0, 1.0, 1.0)
-) -> Float64[np.ndarray, " band"]:
-    """How strong detail of three sizes is in and around the lungs: edges, vessels and noise, as a part of the contrast.
-
-    Args:
-        scan: Whose pictures are measured.
-        reference_mm: Pixel of the pictures that it is compared with; the sizes go with it.
-        gains: Of ``with_detail``, to see what these would make of it.
-
-    Returns:
-        The standard deviation in each band; NaN in a band too fine for the scan's own pixels.
-    """
-    sigmas, power, pixels = band_sigmas(scan.pixel_mm, reference_mm), np.zeros(len(_BANDS)), 0
-    for row in scan.sample():
-        picture = with_detail(scan.peaks.contrast(scan.cohort.hu(row)), sigmas, gains)
-        bands = _split(np.clip(picture, _LOW, _HIGH), sigmas)[:-1]
-        near = ndimage.binary_dilation(scan.cohort.lung(row), iterations=2)
-        power += [float((band[near] ** 2).sum()) for band in bands]
-        pixels += int(np.count_nonzero(near))
-    return np.where(np.array(sigmas) < _FINEST, np.nan, np.sqrt(power / pixels))
-
-
-def band_sigmas(pixel_mm: float, reference_mm: float) -> tuple[float, ...]:
-    """The blurs between which the bands lie, in pixels: 0.6, 1.2 and 2.4 pixels of the reference, the same in millimetres."""
-    return tuple(sigma * reference_mm / pixel_mm for sigma in _BANDS)
-
-
-def with_detail(
-    picture: Float32[np.ndarray, "row column"], sigmas: Sequence[float], gains: Sequence[float]
-) -> Float32[np.ndarray, "row column"]:
-    """The picture with each band of its detail made stronger or weaker.
-
-    After Gallardo-Estrella et al., Normalizing computed tomography data reconstructed with different filter kernels, European
-    Radiology 26, 2016.
-    """
-    if all(gain == 1 for gain in gains):
-        return picture
-    *bands, coarse = _split(picture, sigmas)
-    for band, gain in zip(bands, gains, strict=True):
-        coarse = coarse + np.float32(gain) * band
-    return coarse
-
-
-def _split(picture: np.ndarray, sigmas: Sequence[float]) -> list[np.ndarray]:
-    """Bands of detail from fine to coarse, and what is left; their sum is the picture."""
-    blurred = [picture, *(ndimage.gaussian_filter(picture, sigma) for sigma in sigmas)]
-    return [*(fine - coarse for fine, coarse in pairwise(blurred)), blurred[-1]]
 
 
 def chest(scan: Scan) -> Float32[np.ndarray, "level row column"]:

@@ -137,7 +137,7 @@ class Cause:
         score: Score of the source model on the target's held-out slices with the difference removed; NaN if it was not tried.
         gained: ``score`` less the score as the target is; NaN if it was not tried.
         low, high: 95 % interval of ``gained`` over patients.
-        share: ``gained`` as part of the drop; NaN if there is no drop.
+        share: ``gained`` as part of the drop; NaN if there is none, or it may be chance.
         note: Why it was not tried, or what limits it; else empty.
     """
 

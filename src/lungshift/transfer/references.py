@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +27,10 @@ class Borders:
 
 
 def borders_of(
-    pairs: Sequence[tuple[Bool[np.ndarray, "row column"], Bool[np.ndarray, "row column"]]],
-    pixel_mm: Sequence[float] | Float64[np.ndarray, " pair"],
+    pairs: Iterable[tuple[Bool[np.ndarray, "row column"], Bool[np.ndarray, "row column"], float]],
 ) -> Borders:
-    """Measure the borders of references (first) against those of predictions (second), slice by slice."""
-    found = [_distances(*pair) * mm for pair, mm in zip(pairs, pixel_mm, strict=True)]
+    """Measure the borders of references (first) against those of predictions (second) on slices with pixels of so many mm."""
+    found = [_distances(reference, prediction) * pixel_mm for reference, prediction, pixel_mm in pairs]
     far = np.concatenate([np.zeros(0), *found])
     near = far[np.abs(far) <= _MATCHED_MM]
     if not len(near):
@@ -57,34 +56,42 @@ def signed_distance(mask: Bool[np.ndarray, "row column"]) -> Float64[np.ndarray,
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """How far from the reference's border a prediction that differs from it still agrees.
+class Style:
+    """How lesions are drawn here, beyond how they are drawn at home.
 
     Attributes:
-        inside_mm: Reference that was not predicted, within this of the border.
-        outside_mm: Prediction beyond the reference, within this of the border.
+        wider_mm: How much wider; below 0 narrower.
+        tolerance_mm: How much less exactly either way, where they are drawn neither wider nor narrower.
     """
 
-    inside_mm: float = 0.0
-    outside_mm: float = 0.0
+    wider_mm: float = 0.0
+    tolerance_mm: float = 0.0
 
     @classmethod
-    def between(cls, home: Borders, here: Borders, least_mm: float) -> Tolerance:
-        """What is needed here beyond what was at home: to one side if lesions are drawn wider or narrower, else to both."""
-        shift, spread = here.outside_mm - home.outside_mm, here.apart_mm - home.apart_mm
-        if abs(shift) >= least_mm:
-            return cls(max(0.0, shift), max(0.0, -shift))
-        return cls(spread, spread) if spread >= least_mm else cls()
+    def between(cls, home: Borders, here: Borders, least_mm: float) -> Style:
+        """What differs by at least ``least_mm``; borders that are not known do not differ."""
+        wider, apart = here.outside_mm - home.outside_mm, here.apart_mm - home.apart_mm
+        if abs(wider) >= least_mm:
+            return cls(wider_mm=wider)
+        return cls(tolerance_mm=apart) if apart >= least_mm else cls()
 
-    def forgive(
+    @property
+    def words(self) -> str:
+        """The difference in words."""
+        if self.wider_mm:
+            return f"drawn {abs(self.wider_mm):.1f} mm {'wider' if self.wider_mm > 0 else 'narrower'} here"
+        return f"drawn {self.tolerance_mm:.1f} mm less exactly here" if self.tolerance_mm else "drawn alike"
+
+    def drawn(
         self, reference: Bool[np.ndarray, "row column"], prediction: Bool[np.ndarray, "row column"], pixel_mm: float
     ) -> Bool[np.ndarray, "row column"]:
-        """The prediction as the reference has it where it is near enough to the border."""
-        if not reference.any():
-            return prediction
-        far_mm = signed_distance(reference) * pixel_mm
-        near = (far_mm >= -self.inside_mm) & (far_mm <= self.outside_mm)
-        return np.asarray(np.where(near, reference, prediction))
+        """The prediction as it would be drawn here: its border moved, or the reference's where that is near enough."""
+        if self.wider_mm and prediction.any():
+            return np.asarray(signed_distance(prediction) * pixel_mm <= self.wider_mm)
+        if self.tolerance_mm and reference.any():
+            near = np.abs(signed_distance(reference)) * pixel_mm <= self.tolerance_mm
+            return np.where(near, reference, prediction)
+        return prediction
 
 
 def size_weights(
