@@ -36,7 +36,7 @@ def test_the_largest_cause_is_named_with_its_interval_its_share_and_what_to_do()
 def test_what_may_be_chance_what_is_alike_and_what_was_not_tried_is_told_apart() -> None:
     told = " ".join(sentences(explained(HU, NOISE, SAME, UNTRIED)))
 
-    assert "could not be chance: sharpness (+0.040, −0.010–0.090)" in told
+    assert "beyond chance: sharpness (+0.040, −0.010–0.090)" in told
     assert "No difference to remove in pixel size." in told
     assert "Not tried: lung masks. A threshold finds no lungs." in told
 
@@ -67,6 +67,7 @@ def test_a_cause_is_still_told_where_the_drop_itself_is_not_sure() -> None:
 
     assert "may be chance" in told
     assert "Still, the largest part found is CT values" in told
+    assert "% of it" not in told
 
 
 def test_every_cause_has_an_advice() -> None:

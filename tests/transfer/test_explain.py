@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
 
 @pytest.fixture(scope="module")
 def away(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
-    return chests(tmp_path_factory.mktemp("away"), "away", *(chest(seed) for seed in range(10, 13)))
+    return chests(tmp_path_factory.mktemp("away"), "away", *(chest(seed) for seed in range(10, 14)))
 
 
 def explain(
@@ -86,6 +86,13 @@ def test_small_lesions_that_the_model_keeps_silent_about_are_weighted_up_to_the_
     assert found.home == pytest.approx(1, abs=0.02)
     assert found.abroad == pytest.approx(0.5, abs=0.02)
     assert found.causes[0].gained == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_few_scans_are_too_few_to_weight_their_sizes(home: PreparedCohort, away: PreparedCohort) -> None:
+    found = explain(home, away, "lesion_sizes", convention="per_case").causes[0]
+
+    assert np.isnan(found.gained)
+    assert "Fewer than 20 scans" in found.note
 
 
 def test_slices_too_thick_cost_what_they_cost_at_home(home: PreparedCohort, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def sentences(explanation: Explanation, scans: int | None = None) -> list[str]:
     told = [_opening(explanation, sure, scans), *(_explained(cause, scans) for cause in sure)]
     if unsure:
         gains = listed([f"{CAUSE_WORDS[cause.name]} ({signed(cause.gained)}, {span(cause)})" for cause in unsure])
-        told.append(f"Removing these gains nothing that could not be chance: {gains}.")
+        told.append(f"Removing these does not help beyond chance: {gains}.")
     if absent:
         told.append(f"No difference to remove in {listed([CAUSE_WORDS[cause.name] for cause in absent], 'or')}.")
     told += [
@@ -75,7 +75,7 @@ def _opening(explanation: Explanation, sure: Sequence[Cause], scans: int | None)
         start = f"The drop of {whole} may be chance: some patients are harder than others."
         return f"{start} Still, {_largest(sure[0])}." if sure else start
     if sure:
-        return f"Of the drop of {whole}, {_largest(sure[0])}."
+        return f"Of the drop of {whole}, {_largest(sure[0])}, {100 * sure[0].share:.0f} % of it."
     return (
         f"Nothing that was looked for explains the drop of {whole}. What is left is what cannot be measured in the pictures: "
         f"{_label(scans)} and retrain."
@@ -83,8 +83,7 @@ def _opening(explanation: Explanation, sure: Sequence[Cause], scans: int | None)
 
 
 def _largest(cause: Cause) -> str:
-    share = "" if math.isnan(cause.share) else f", {100 * cause.share:.0f} % of it"
-    return f"the largest part found is {CAUSE_WORDS[cause.name]}: {number(cause.gained)} ({span(cause)}){share}"
+    return f"the largest part found is {CAUSE_WORDS[cause.name]}: {number(cause.gained)} ({span(cause)})"
 
 
 def _explained(cause: Cause, scans: int | None) -> str:

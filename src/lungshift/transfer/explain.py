@@ -25,7 +25,7 @@ from lungshift.prepare.prepared import PreparedCohort
 from lungshift.transfer.differences import REMOVERS
 from lungshift.transfer.looks import Scan, scans_of
 from lungshift.transfer.outcome import Cause, CauseName, Explanation
-from lungshift.transfer.references import Borders, Style, borders_of, size_weights
+from lungshift.transfer.references import LEAST_WEIGHTED, Borders, Style, borders_of, size_weights
 from lungshift.transfer.removal import Removal
 from lungshift.transfer.replay import Played, Player
 from lungshift.transfer.watcher import Silent, Watcher
@@ -191,14 +191,12 @@ class Replay:
     def _with_sizes(self) -> tuple[str, Gain, str]:
         """The target's slices (or cases) weighted to the source's mix of lesion sizes."""
         home, away = (_units(played, self.convention) for played in (self.home, self.away))
-        if not (len(home.sizes) and len(away.sizes)):
-            return "no lesion to compare", UNKNOWN, "Home or target has nothing that is averaged."
-        weights, apart = size_weights(home.sizes, away.sizes)
         what, unit = ("scan", "ml") if level_of(self.convention) == "case" else ("slice", "cm²")
-        found = (
-            f"the median {what} with lesion has {home.median:.1f} {unit} at home, {away.median:.1f} {unit} here; the mixes differ by "
-            f"{100 * apart:.0f} %"
-        )
+        found = f"the median {what} with lesion has {home.median:.1f} {unit} at home, {away.median:.1f} {unit} here"
+        if np.count_nonzero(away.sizes) < LEAST_WEIGHTED or not home.sizes.any():
+            return found, UNKNOWN, f"Fewer than {LEAST_WEIGHTED} {what}s with lesion in the target, or none at home."
+        weights, apart = size_weights(home.sizes, away.sizes)
+        found = f"{found}; the mixes differ by {100 * apart:.0f} %"
         if apart < _SAME_MIX:
             return found, NOTHING, ""
         both = np.concatenate([away.fractions, weights[:, None] * away.fractions], axis=1)

@@ -9,7 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy import ndimage
 
-_MOST_BINS, _PER_BIN = 8, 10
+LEAST_WEIGHTED = 20
+"""With fewer slices (or cases) with lesion, a mix of sizes cannot be weighted."""
+
+_MOST_BINS = 8
 _MATCHED_MM = 10.0
 
 
@@ -110,7 +113,7 @@ def size_weights(
         A weight for each of the target's, and which part of the two mixes differs, from 0 to 1.
     """
     lesion = here[here > 0]
-    bins = int(np.clip(len(lesion) // _PER_BIN, 1, _MOST_BINS))
+    bins = int(np.clip(2 * len(lesion) // LEAST_WEIGHTED, 1, _MOST_BINS))
     edges = np.quantile(lesion, np.arange(1, bins) / bins) if len(lesion) else np.zeros(0)
     at_home, own = (np.where(sizes > 0, 1 + np.searchsorted(edges, sizes), 0) for sizes in (home, here))
     source, target = (np.bincount(numbers, minlength=bins + 1) / len(numbers) for numbers in (at_home, own))
