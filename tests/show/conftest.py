@@ -12,6 +12,7 @@ import pytest
 
 from lungshift.audit.duplicates import Twins
 from lungshift.learn.history import EpochRecord, History
+from lungshift.learn.settings import NetworkSettings
 from lungshift.show.findings import Findings
 from lungshift.transfer.arms import ARMS
 from lungshift.transfer.outcome import (
@@ -210,6 +211,7 @@ def make_rich() -> Outcome:
         "robust-folds",
         "Every arm at every budget, every patient tested once for each seed.",
         split=SplitSettings(folds=FOLDS),
+        network=NetworkSettings(norm="batch"),
         arms=tuple(QUALITY),
         budgets=(0, *BUDGETS),
         seeds=SEEDS,

@@ -52,6 +52,10 @@ def test_settings_can_be_changed_by_hand() -> None:
         pytest.param({"name": "x", "network": {"widht": 3}}, r"network\.widht", id="unknown setting"),
         pytest.param({"name": "x", "network": {"width": "wide"}}, r"network\.width", id="not a number"),
         pytest.param({"name": "x", "arms": ["magic"]}, "magic", id="unknown arm"),
+        pytest.param({"name": "x", "arms": ["adapted_tent"]}, "change batch norm", id="no batch norm to adapt"),
+        pytest.param(
+            {"name": "x", "arms": ["fine_tuned"], "budgets": [0]}, "no budget is above 0", id="labels without budget"
+        ),
         pytest.param({"name": "x", "budgets": [-1]}, "a budget is at least 0", id="negative budget"),
         pytest.param({"name": "x", "split": {"folds": 1}}, "Folds are 0 or at least 2", id="one fold"),
         pytest.param({"name": "x", "split": {"kind": "slice", "folds": 2}}, "of patients", id="folds of slices"),
@@ -107,7 +111,7 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
     [
         ({}, (2,)),
         ({"budgets": [4, 0, 1]}, (1, 4)),
-        ({"budgets": [0]}, ()),
+        ({"budgets": [0], "arms": ["zero_shot"]}, ()),
         ({"split": {"kind": "slice", "train_slices": 40}}, (40,)),
     ],
 )

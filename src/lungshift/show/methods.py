@@ -97,7 +97,7 @@ def _splits(outcome: Outcome) -> Iterator[str]:
     if folds > 1:
         yield (
             f"The patients of {outcome.target.name} were divided into {folds} groups, and each group was tested by models that "
-            "had not seen it: every patient is tested once for each seed."
+            "had not seen it: every patient with lesion is tested once for each seed, and patients without only ever train."
         )
     yield f"Cohorts were split by {split.kind}; every arm was scored on the same held-out slices."
     cut = "chosen on validation slices" if decision.choose_on_validation else f"{decision.threshold:g}"
@@ -111,8 +111,8 @@ def _patients(outcome: Outcome) -> Iterator[str]:
     for cohort in outcome.cohorts:
         if not cohort.patients_known:
             yield (
-                f"{cohort.name} came without patient ids: every scan was taken for a patient, so scans of one patient may stand on "
-                "both sides, and intervals may be too narrow."
+                f"{cohort.name} came without patient ids: scans that look like one patient's were grouped, every other was taken "
+                "for a patient; one patient may still stand on both sides, and intervals may be too narrow."
             )
 
 

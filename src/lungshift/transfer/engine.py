@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-from lungshift.errors import MissingError, ProtocolError
+from lungshift.errors import MissingError, ProtocolError, ResourceError
 from lungshift.learn.machine import use_threads
 from lungshift.transfer.plan import Plan, Training
 from lungshift.transfer.watcher import Watcher
@@ -70,6 +70,12 @@ def _side_by_side(bench: Bench, plan: Plan, executor: Executor, watcher: Watcher
                 future.result()
                 done.add(training.name)
                 watcher.networks(len(done) - 1, len(plan.trainings))
+    except BrokenExecutor as error:
+        raise ResourceError(
+            "A process that trained or tested has died, mostly for want of memory. What is finished is kept: the same command goes on; "
+            'use fewer --jobs. (From a script: call it below `if __name__ == "__main__":`.)',
+            code="E_MEMORY",
+        ) from error
     finally:
         for future in running:
             future.cancel()
@@ -81,7 +87,7 @@ def _executor(workers: Workers) -> Iterator[Executor]:
         with _cluster(workers.scheduler) as executor:
             yield executor
         return
-    threads = max(1, len(os.sched_getaffinity(0)) // workers.jobs)
+    threads = max(1, (os.cpu_count() or 1) // workers.jobs)
     pool = ProcessPoolExecutor(
         workers.jobs, mp_context=get_context("spawn"), initializer=use_threads, initargs=(threads,)
     )

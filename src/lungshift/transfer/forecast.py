@@ -21,7 +21,7 @@ from lungshift.measure.overlap import dice
 from lungshift.prepare.prepared import PreparedCohort, prepare_cohort
 from lungshift.transfer.calibration import SPACES, Calibration, Labelled, read_calibration, require_enough
 from lungshift.transfer.protocol import PrepareSettings
-from lungshift.transfer.sides import prepare_side, require_apart_by_file, require_scorable
+from lungshift.transfer.sides import group_by_content, prepare_side, require_apart_by_file, require_scorable
 from lungshift.transfer.single import find_known
 from lungshift.transfer.watcher import Silent, Watcher
 from lungshift.transfer.work import count_rows
@@ -204,7 +204,7 @@ def _label(
 ) -> Iterator[Labelled]:
     """Signs and Dice of every case that is not known to the model."""
     checkpoint = predictor.checkpoint
-    side = prepare_side("target", cohort, cache, _settings(checkpoint), watcher)
+    side = group_by_content(prepare_side("target", cohort, cache, _settings(checkpoint), watcher))
     watcher.stage(f"Calibrating on {cohort.name}")
     for number, record in enumerate(cohort.cases):
         if record.case_id not in known:
@@ -213,7 +213,8 @@ def _label(
             counts = count_rows(predictor, side.prepared, rows).counts
             true = float(dice(counts.sum(axis=0, keepdims=True))[0])
             scans = tuple(sorted(record.scan_checksums))
-            yield Labelled(cohort.name, record.case_id, record.patient_id, scans, signs, true)
+            patient = side.prepared.cases[number].patient_id
+            yield Labelled(cohort.name, record.case_id, patient, scans, signs, true)
         watcher.slices(number + 1, len(cohort.cases))
 
 

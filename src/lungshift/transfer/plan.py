@@ -128,7 +128,8 @@ def _transfer(protocol: Protocol, source: Side, target: Side, seed: int) -> Step
                 yield from _labelled(protocol, (source, target), home, name, seed, fold)
             else:
                 yield _unlabelled(protocol, (source, target), home, name, seed, fold)
-        for budget in protocol.labelled_budgets:
+        budgets = protocol.labelled_budgets if any(ARMS[name].labels for name in protocol.arms) else (None,)
+        for budget in budgets:
             yield summarise_split(target, split_of(protocol, target, seed, budget, fold), fold or 0)
 
 

@@ -116,10 +116,7 @@ class Protocol:
         for name in ("arms", "budgets", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ProtocolError(f"Protocol {self.name!r}: {name} names one twice: {getattr(self, name)}.")
-        if unknown := sorted(set(self.arms) - set(ARMS)):
-            raise ProtocolError(
-                f"Protocol {self.name!r}: no arm is called {', '.join(unknown)}; choose from {', '.join(ARMS)}."
-            )
+        self._require_arms()
         if min(self.budgets, default=0) < 0:
             raise ProtocolError(f"Protocol {self.name!r}: a budget is at least 0; got {self.budgets}.")
         if self.split.kind == "slice" and max(self.budgets, default=0) > self.split.train_slices:
@@ -132,6 +129,22 @@ class Protocol:
             raise ProtocolError(
                 f"Protocol {self.name!r}: pictures of {self.prepare.size} pixels cannot be halved {self.network.levels} times; "
                 f"choose a size that {1 << self.network.levels} divides."
+            )
+
+    def _require_arms(self) -> None:
+        """Refuse arms that are not known, or that could not be carried out after hours of training."""
+        if unknown := sorted(set(self.arms) - set(ARMS)):
+            raise ProtocolError(
+                f"Protocol {self.name!r}: no arm is called {', '.join(unknown)}; choose from {', '.join(ARMS)}."
+            )
+        if self.network.norm != "batch" and (bad := {"adapted_batch_norm", "adapted_tent"} & set(self.arms)):
+            raise ProtocolError(
+                f"Protocol {self.name!r}: {', '.join(sorted(bad))} change batch norm, and network.norm is {self.network.norm!r}; leave "
+                "the arm out or set network.norm to batch."
+            )
+        if not self.labelled_budgets and (bad := {arm for arm in self.arms if ARMS[arm].labels}):
+            raise ProtocolError(
+                f"Protocol {self.name!r}: {', '.join(sorted(bad))} are trained on labels, and no budget is above 0; got {self.budgets}."
             )
 
     @property

@@ -74,6 +74,11 @@ def settle_patients(sides: Sequence[Side]) -> tuple[list[Side], tuple[Twins, ...
     return [side if side.patients_known else _regrouped(side, twins) for side in sides], twins
 
 
+def group_by_content(side: Side) -> Side:
+    """The side with scans of one patient grouped where no ids came with the cohort."""
+    return side if side.patients_known else _regrouped(side, find_twins(side.prepared))
+
+
 def _regrouped(side: Side, twins: tuple[Twins, ...]) -> Side:
     patients = group_patients(side.prepared, twins)
     cases = tuple(replace(case, patient_id=who) for case, who in zip(side.prepared.cases, patients, strict=True))

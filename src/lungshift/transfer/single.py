@@ -16,7 +16,14 @@ from lungshift.prepare.slices import SliceRule
 from lungshift.transfer.outcome import Scores, SplitSummary
 from lungshift.transfer.plan import Training
 from lungshift.transfer.protocol import PrepareSettings, Protocol
-from lungshift.transfer.sides import prepare_side, require_scorable, settle_patients, split_of, summarise_split
+from lungshift.transfer.sides import (
+    group_by_content,
+    prepare_side,
+    require_scorable,
+    settle_patients,
+    split_of,
+    summarise_split,
+)
 from lungshift.transfer.watcher import Silent, Watcher
 from lungshift.transfer.work import Bench, score_rows, train
 
@@ -117,9 +124,8 @@ def evaluate_cohort(
     if not allow_leak:
         _refuse(known, cohort)
     watcher = watcher or Silent()
-    side = prepare_side(
-        "target", cohort, cache, PrepareSettings(checkpoint.size, checkpoint.interpolation, slices), watcher
-    )
+    settings = PrepareSettings(checkpoint.size, checkpoint.interpolation, slices)
+    side = group_by_content(prepare_side("target", cohort, cache, settings, watcher))
     watcher.stage(f"Testing on {len(side.rows)} slices")
     return Evaluated(score_rows(Predictor.of(checkpoint, device), side.prepared, side.rows, watcher), known)
 
@@ -128,7 +134,12 @@ def find_known(checkpoint: Checkpoint, cohort: Cohort, cases: Sequence[CaseRecor
     """Cases that the checkpoint was trained on or chosen by: same patients of the cohort, or the same scans by any name."""
     parts = _training_parts(checkpoint)
     scans = {digest for part in parts for digest in part["scans"]}
-    patients = {(part["cohort"], patient) for part in parts for patient in part["patients"]}
+    patients = {
+        (part["cohort"], name)
+        for part in parts
+        for patient in part["patients"]
+        for name in (patient, *patient.split("+"))  # patients grouped by content are called so
+    }
     return tuple(
         case.case_id for case in cases if (cohort.name, case.patient_id) in patients or case.scan_checksums & scans
     )

@@ -45,7 +45,9 @@ class _Setting:
     def of(
         cls, folder: Path, device: str, cache: Path | None, workers: Workers | None, watcher: Watcher | None
     ) -> _Setting:
-        return cls(folder, device, cache or folder / "prepared", workers or Workers(), watcher or Silent())
+        # absolute, for the workers of a cluster start elsewhere
+        folder, cache = folder.absolute(), (cache or folder / "prepared").absolute()
+        return cls(folder, device, cache, workers or Workers(), watcher or Silent())
 
 
 def run(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -162,7 +163,7 @@ def _key(bench: Bench, job: Job, trial: Trial) -> str:
 
 
 def _kept_key(file: Path) -> str:
-    with suppress(OSError, ValueError, KeyError), np.load(file) as kept:
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(file) as kept:
         return str(kept["key"])
     return ""
 
