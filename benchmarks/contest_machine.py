@@ -61,7 +61,7 @@ def imports(arguments: list[str]) -> Work:
     code = (
         "import atexit, json, sys\n"
         "atexit.register(lambda: print('\\n' + json.dumps(sorted({'torch', 'lightning', 'monai'} & set(sys.modules)))))\n"
-        "from lungshift.cli import main\n"
+        "from lungshift.cli.main import main\n"
         "main()\n"
     )
 

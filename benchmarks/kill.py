@@ -28,7 +28,7 @@ from lungshift.learn.settings import NetworkSettings, TrainingSettings
 from lungshift.prepare.phantom import phantom_cohort
 from lungshift.prepare.phantom_site import SITE_A, SITE_B
 from lungshift.transfer.arms import ARMS
-from lungshift.transfer.engine import Workers
+from lungshift.workers import Workers
 from lungshift.transfer.protocol import DecisionSettings, PrepareSettings, Protocol, SplitSettings
 from lungshift.transfer.study import run
 from lungshift.show.report import write_report

@@ -22,9 +22,9 @@ from lungshift.prepare.phantom_site import SITE_A, SITE_B, Site
 from lungshift.show.claims import records, sentences
 from lungshift.transfer.arms import ARMS
 from lungshift.transfer.claims import Claims, claims_of
-from lungshift.transfer.engine import Workers
 from lungshift.transfer.protocol import DecisionSettings, Protocol, SplitSettings, read_protocol
 from lungshift.transfer.study import run
+from lungshift.workers import Workers
 
 _SMALL: dict[str, Any] = {"size": 96, "pixel_mm": 3.6, "slice_mm": 7.0}
 _ILL = Lesions(mild=0.2, moderate=0.5, severe=0.3, effusion=0.1)

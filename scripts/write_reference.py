@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference.md"
 START, END = "<!-- modules: written by scripts/write_reference.py -->", "<!-- end of modules -->"
-ROOMS = ("ct", "io", "prepare", "measure", "learn", "audit", "transfer", "show")
+ROOMS = ("ct", "io", "prepare", "measure", "learn", "audit", "transfer", "patient", "show", "cli")
 _PACKAGE = ROOT / "src" / "lungshift"
 
 

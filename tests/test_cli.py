@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lungshift import cli
+from lungshift.cli import main as cli
 from lungshift.io.nifti import read_mask, read_volume
 from lungshift.io.writing import write_mask, write_volume
 from worlds import tiny_case
@@ -104,7 +104,7 @@ def test_help_and_dry_run_load_nothing_heavy(cohorts: tuple[str, str]) -> None:
         ["transfer", "paper", "--source", cohorts[0], "--target", cohorts[1], "--dry-run"],
         ["chain", "paper", *cohorts, "--dry-run"],
     ):
-        code = f"import sys; sys.argv = ['lungshift', *{words!r}]; import lungshift.cli as c, atexit; atexit.register(lambda: sys.stderr.write(str({heavy}))); c.main()"
+        code = f"import sys; sys.argv = ['lungshift', *{words!r}]; import lungshift.cli.main as c, atexit; atexit.register(lambda: sys.stderr.write(str({heavy}))); c.main()"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stderr.strip() == "set()", words
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from lungshift.cli import app
+from lungshift.cli.main import app
 from lungshift.errors import LungshiftError
 from lungshift.transfer.arms import ARMS
 from lungshift.transfer.protocol import Protocol, parse_protocol, read_protocol, shipped_protocols

@@ -22,7 +22,7 @@ _HOMES = {
     "Protocol": "lungshift.transfer.protocol",
     "Published": "lungshift.measure.forensics",
     "Volume": "lungshift.ct.volume",
-    "Workers": "lungshift.transfer.engine",
+    "Workers": "lungshift.workers",
     "average": "lungshift.measure.conventions",
     "calibrate": "lungshift.transfer.forecast",
     "chain_transfer": "lungshift.transfer.chains",

@@ -1,6 +1,6 @@
 """``python -m lungshift`` is the command line."""
 
-from lungshift.cli import main
+from lungshift.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -13,12 +13,13 @@ from lungshift.errors import MissingError, ProtocolError
 from lungshift.learn.settings import NetworkSettings, TrainingSettings
 from lungshift.prepare.prepared import prepare_cohort
 from lungshift.prepare.slices import select_slices
-from lungshift.transfer.engine import Workers, carry_out
+from lungshift.transfer.engine import carry_out
 from lungshift.transfer.plan import Plan, Training, Trial, plan_transfer
 from lungshift.transfer.protocol import PrepareSettings, Protocol, SplitSettings
 from lungshift.transfer.sides import Side
 from lungshift.transfer.watcher import Silent
 from lungshift.transfer.work import Bench, do_task, read_scores
+from lungshift.workers import Workers
 from worlds import cohort_of, tiny_case
 
 SHORT = TrainingSettings(epochs=2, patience=0, batch=8, micro_batch=8, learning_rate=1e-2)
@@ -71,7 +72,7 @@ def test_a_cluster_counts_what_one_process_does(study: Any, alone: list[np.ndarr
 
 def test_a_scheduler_that_does_not_answer_is_named(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("lungshift.transfer.engine._ANSWER_S", 1)
+    monkeypatch.setattr("lungshift.workers._ANSWER_S", 1)
 
     with pytest.raises(MissingError, match=r"No dask scheduler answers at tcp://127.0.0.1:9"):
         _counts(study, tmp_path, Workers(scheduler="tcp://127.0.0.1:9"))

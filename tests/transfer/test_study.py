@@ -17,12 +17,12 @@ from lungshift.measure.overlap import Counts
 from lungshift.show.scores import write_scores
 from lungshift.transfer.arms import ARMS
 from lungshift.transfer.chains import chain_transfer
-from lungshift.transfer.engine import Workers
 from lungshift.transfer.outcome import Outcome
 from lungshift.transfer.protocol import DecisionSettings, PrepareSettings, Protocol, SplitSettings
 from lungshift.transfer.single import Trained, evaluate_cohort, train_cohort
 from lungshift.transfer.study import run, run_chain, run_leave_one_out
 from lungshift.transfer.watcher import Silent
+from lungshift.workers import Workers
 from worlds import cohort_of, tiny_case
 
 SHORT = TrainingSettings(epochs=1, patience=0, batch=8, micro_batch=8, learning_rate=1e-2)

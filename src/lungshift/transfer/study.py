@@ -13,7 +13,7 @@ from lungshift.ct.case import Cohort
 from lungshift.errors import ProtocolError
 from lungshift.learn.checkpoint import Checkpoint, load_checkpoint
 from lungshift.learn.machine import describe_software, name_device
-from lungshift.transfer.engine import Workers, carry_out
+from lungshift.transfer.engine import carry_out
 from lungshift.transfer.examples import pick_examples
 from lungshift.transfer.explain import explain_drop
 from lungshift.transfer.outcome import Explanation, Outcome, Run, StudyKind
@@ -29,6 +29,7 @@ from lungshift.transfer.sides import (
 )
 from lungshift.transfer.watcher import Silent, Watcher
 from lungshift.transfer.work import Bench, read_scores
+from lungshift.workers import Workers
 
 
 @dataclass(frozen=True)

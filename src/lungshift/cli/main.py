@@ -1,0 +1,72 @@
+"""Every command by name, and how an error ends: one message and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+from lungshift.cli import models, patients, published, studies
+from lungshift.errors import LungshiftError
+
+app = typer.Typer(
+    name="lungshift",
+    help="Does this lesion model work on our chest CT, and what does it cost to repair it? Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": studies.demo,
+    "download": published.download,
+    "prepare": models.prepare,
+    "transfer": studies.transfer,
+    "chain": studies.chain,
+    "leave-one-out": studies.leave_one_out,
+    "train": models.train,
+    "fine-tune": models.fine_tune,
+    "evaluate": models.evaluate,
+    "forecast": models.forecast,
+    "predict": patients.predict,
+    "forensics": published.forensics,
+}
+"""The commands in the order in which ``--help`` lists them."""
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def main() -> None:
+    """Run the command line; every expected error is one message and an exit code, never a traceback."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _fail("E_USAGE: a command is one process; to train with several, call lungshift.fit under torchrun.", 2)
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == 130:
+            _fail("Stopped. The same command takes the run up again from its last epoch.", 130)
+        raise
+    except LungshiftError as error:
+        _fail(f"{error.code}: {error}", error.exit_code)
+    except OSError as error:
+        _fail(f"E_FILE: {error.filename or 'a file'} cannot be read or written: {error.strerror or error}.", 6)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+            raise
+        _fail(
+            "E_MEMORY: there is not enough memory. Use smaller pictures, a narrower network or a smaller micro_batch.",
+            6,
+        )
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(message, err=True)
+    sys.exit(code)

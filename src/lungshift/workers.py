@@ -1,0 +1,79 @@
+"""Who does work that can be done side by side: processes on this machine, or a dask cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from lungshift.errors import MissingError, ProtocolError
+
+_ANSWER_S = 20
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many parts of the work are done at a time, and by whom.
+
+    Attributes:
+        jobs: Processes on this machine, which share its cores; 1 works in this process.
+        scheduler: Address of a dask scheduler, ``tcp://host:8786``, whose workers see the same folders; empty for none.
+
+    Raises:
+        ProtocolError: Fewer than one, or both at once.
+    """
+
+    jobs: int = 1
+    scheduler: str = ""
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1 or (self.scheduler and self.jobs > 1):
+            raise ProtocolError(
+                f"Work is done by at least one process, here or on a cluster, not both; got {self.jobs} jobs"
+                f"{f' and the scheduler {self.scheduler}' if self.scheduler else ''}."
+            )
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process does the work itself."""
+        return self.jobs == 1 and not self.scheduler
+
+
+@contextmanager
+def start_executor(workers: Workers, use_threads: Callable[[int], object]) -> Iterator[Executor]:
+    """What takes functions with their arguments and does them side by side.
+
+    Args:
+        workers: Who does the work.
+        use_threads: Called in each new process of this machine with its share of the cores.
+
+    Raises:
+        MissingError: A scheduler was named and ``dask.distributed`` is not installed, or nobody answers.
+    """
+    if workers.scheduler:
+        with _cluster(workers.scheduler) as executor:
+            yield executor
+        return
+    threads = max(1, (os.cpu_count() or 1) // workers.jobs)
+    pool = ProcessPoolExecutor(
+        workers.jobs, mp_context=get_context("spawn"), initializer=use_threads, initargs=(threads,)
+    )
+    with pool:
+        yield pool
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingError("A cluster needs dask.distributed: pip install 'lungshift[cluster]'.") from error
+    try:
+        client = Client(address, timeout=_ANSWER_S)
+    except (OSError, ValueError) as error:
+        raise MissingError(f"No dask scheduler answers at {address}: {error}.") from error
+    with client:
+        yield client.get_executor(pure=False)
