@@ -68,9 +68,7 @@ def find_lesions(mask: Mask, volume: Volume | None = None, labels: np.ndarray | 
     return tuple(_lesion(mask, volume, labels, number, box) for number, box in enumerate(boxes, 1) if box)
 
 
-def _lesion(
-    mask: Mask, volume: Volume | None, labels: np.ndarray, number: int, box: tuple[slice, slice, slice]
-) -> Lesion:
+def _lesion(mask: Mask, volume: Volume | None, labels: np.ndarray, number: int, box: tuple[slice, ...]) -> Lesion:
     inside = labels[box] == number
     places = np.argwhere(inside) + [one.start for one in box]
     world = mask.geometry.world_mm(places)
@@ -79,7 +77,7 @@ def _lesion(
     mean_hu = float("nan") if volume is None else float(volume.hu[box][inside].mean(dtype=np.float64))
     seat, centre_mm = places[nearest].tolist(), centre.tolist()
     ml = len(places) * mask.geometry.voxel_ml
-    return Lesion(number, len(places), ml, tuple(centre_mm), tuple(seat), box, mean_hu)
+    return Lesion(number, len(places), ml, tuple(centre_mm), tuple(seat), (box[0], box[1], box[2]), mean_hu)
 
 
 def _bounding_box(voxels: np.ndarray) -> tuple[slice, ...]:
