@@ -96,6 +96,16 @@ def test_every_command_has_help(lungshift, command: str) -> None:  # type: ignor
     assert lungshift(command, "--help")[0] == 0
 
 
+def test_a_dry_run_refuses_what_the_run_would_refuse(cohorts: tuple[str, str], lungshift) -> None:  # type: ignore[no-untyped-def]
+    study = ("transfer", "paper", "--source", cohorts[0], "--dry-run", "--target")
+
+    assert lungshift(*study, cohorts[1], "--jobs", "0")[2].startswith(
+        "E_PROTOCOL: Work is done by at least one process"
+    )
+    assert lungshift(*study, cohorts[0])[2].startswith("E_COHORT: A study needs different cohorts")
+    assert lungshift("chain", "paper", cohorts[0], "--dry-run")[2].startswith("E_PROTOCOL: A study needs at least two")
+
+
 def test_help_and_dry_run_load_nothing_heavy(cohorts: tuple[str, str]) -> None:
     heavy = "{'torch', 'lightning', 'monai', 'matplotlib', 'SimpleITK'} & set(sys.modules)"
     for words in (

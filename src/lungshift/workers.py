@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 
 from lungshift.errors import MissingError, ProtocolError
 
@@ -52,6 +52,7 @@ def start_executor(workers: Workers, use_threads: Callable[[int], object]) -> It
 
     Raises:
         MissingError: A scheduler was named and ``dask.distributed`` is not installed, or nobody answers.
+        ProtocolError: A worker of the cluster has several threads, which would share one random state.
     """
     if workers.scheduler:
         with _cluster(workers.scheduler) as executor:
@@ -62,7 +63,18 @@ def start_executor(workers: Workers, use_threads: Callable[[int], object]) -> It
         workers.jobs, mp_context=get_context("spawn"), initializer=use_threads, initargs=(threads,)
     )
     with pool:
-        yield pool
+        try:
+            yield pool
+        except (KeyboardInterrupt, SystemExit):
+            _end_at_once(pool)
+            raise
+
+
+def _end_at_once(pool: ProcessPoolExecutor) -> None:
+    """Stop what is under way: what is finished is on disk, and the rest is taken up by the next run."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in active_children():
+        process.terminate()
 
 
 @contextmanager
@@ -76,4 +88,13 @@ def _cluster(address: str) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise MissingError(f"No dask scheduler answers at {address}: {error}.") from error
     with client:
+        _require_one_thread(client.nthreads())
         yield client.get_executor(pure=False)
+
+
+def _require_one_thread(threads: Mapping[str, int]) -> None:
+    if several := sorted(worker for worker, count in threads.items() if count > 1):
+        raise ProtocolError(
+            f"{len(several)} of {len(threads)} dask workers have several threads ({several[0]} has {threads[several[0]]}); parts of the work "
+            "would share one random state, and numbers would not repeat. Start them with --nthreads 1 and more of them with --nworkers."
+        )

@@ -12,11 +12,11 @@ import pytest
 from lungshift.measure.compare import Comparison
 from lungshift.show.claims import records, sentences
 from lungshift.transfer.arms import ARMS
-from lungshift.transfer.claims import Claim, Claims, LabelsSaved
+from lungshift.transfer.claims import Claim, Claims, LabelsSaved, claims_of
 
 TOLD = Comparison(0.112, 0.041, 0.183, 0.01, 0.2, 0.002, 0.012, 10, 6, 0.04)
 CHANCE = Comparison(0.021, -0.034, 0.072, -0.06, 0.1, 0.4, 0.9, 10, 6, 0.038)
-NONE = Claims("lesion_slices", "dice", (), (), (), (), (), "patient", False, ())
+NONE = Claims("lesion_slices", "dice", (), (), (), (), (), (), "patient", False, ())
 SAVED = LabelsSaved(2, 4.96, 3.2, inf, (1, 4, 8), "beta", 10)
 
 
@@ -177,3 +177,12 @@ def test_records_are_flat_have_the_same_keys_and_are_valid_json() -> None:
     assert isnan(leak["detectable"])
     values = [value for record in (gain, leak, saved) for value in record.values()]
     assert "Infinity" not in json.dumps(values)
+
+
+def test_a_cohort_left_out_is_compared_with_its_own_network_in_words(leave_one_out):
+    said = sentences(claims_of(leave_one_out))
+
+    assert any(
+        line.startswith("Training on all other cohorts") and "over training on the cohort itself" in line
+        for line in said
+    )

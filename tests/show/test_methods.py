@@ -1,3 +1,4 @@
+from lungshift.learn.settings import Augmentation, TrainingSettings
 from lungshift.show.methods import methods
 from lungshift.transfer.protocol import DecisionSettings, Protocol, SplitSettings
 
@@ -50,3 +51,19 @@ def test_methods_of_chains_and_of_cohorts_left_out_tell_the_order(chain, leave_o
     assert "was trained on north:" in methods(chain)
     assert "then trained on south, then west" in methods(chain)
     assert "on all cohorts but one, each left out in turn, and on each alone" in methods(leave_one_out)
+
+
+def test_methods_tell_how_slices_were_drawn_and_changed(outcome_of):
+    changes = Augmentation(affine=0, kernel=0, noise=0)
+    training = TrainingSettings(epochs=4, epoch_slices=800, balance=0.5, augmentation=changes)
+
+    text = methods(outcome_of(protocol=Protocol("tiny", training=training)))
+
+    assert "at most 4 epochs of 800 drawn slices" in text
+    assert "patients drawn evenly to the power 0.5" in text
+    assert "mirror images (0.5) and HU offset, gain and gamma (0.8)" in text
+    assert "noise" not in text
+
+
+def test_methods_tell_of_no_random_changes_where_there_were_none(outcome_of):
+    assert "random changes" not in methods(outcome_of(protocol=Protocol("tiny")))

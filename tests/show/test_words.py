@@ -24,3 +24,11 @@ def test_things_are_counted_and_listed_as_people_do(text, expected):
 
 def test_pairs_of_one_patient_are_counted(rich):
     assert words.twins_line(rich).startswith("1 pair of scans among 19 cases")
+
+
+def test_twins_of_a_split_by_slice_are_not_said_to_be_kept_together(rich):
+    from dataclasses import replace
+
+    split = replace(rich.splits[0], leaky=True)
+
+    assert "stand on both sides of this split by slice" in words.twins_line(replace(rich, splits=(split,)))

@@ -236,3 +236,15 @@ def test_what_limits_all_claims_is_kept_with_them() -> None:
 
     assert (found.leaky, found.without_ids, found.unit) == (True, ("alpha", "beta"), "slice")
     assert claims(run("zero_shot", SIX)).without_ids == ()
+
+
+def test_a_network_of_all_other_cohorts_is_compared_with_the_cohorts_own() -> None:
+    found = claims(run("leave_one_out", better(-10)), run("at_home", SIX))
+
+    (claim,) = found.left_out
+    assert (claim.against, claim.tested_on, round(claim.comparison.difference, 6)) == ("at_home", "beta", -0.1)
+    assert found.compared == (claim,)
+
+
+def test_a_cohort_left_out_that_has_no_network_of_its_own_is_compared_with_nothing() -> None:
+    assert claims(run("leave_one_out", SIX)).left_out == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from lungshift.errors import MissingError, ProtocolError
+from lungshift.learn.machine import use_threads
 from lungshift.learn.settings import NetworkSettings, TrainingSettings
 from lungshift.prepare.prepared import prepare_cohort
 from lungshift.prepare.slices import select_slices
@@ -19,7 +21,7 @@ from lungshift.transfer.protocol import PrepareSettings, Protocol, SplitSettings
 from lungshift.transfer.sides import Side
 from lungshift.transfer.watcher import Silent
 from lungshift.transfer.work import Bench, do_task, read_scores
-from lungshift.workers import Workers
+from lungshift.workers import Workers, start_executor
 from worlds import cohort_of, tiny_case
 
 SHORT = TrainingSettings(epochs=2, patience=0, batch=8, micro_batch=8, learning_rate=1e-2)
@@ -76,6 +78,25 @@ def test_a_scheduler_that_does_not_answer_is_named(study: Any, tmp_path: Path, m
 
     with pytest.raises(MissingError, match=r"No dask scheduler answers at tcp://127.0.0.1:9"):
         _counts(study, tmp_path, Workers(scheduler="tcp://127.0.0.1:9"))
+
+
+def test_workers_with_several_threads_are_refused(study: Any, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+        pytest.raises(ProtocolError, match="--nthreads 1"),
+    ):
+        _counts(study, tmp_path, Workers(scheduler=cluster.scheduler_address))
+
+
+def test_an_interrupt_ends_the_work_of_other_processes_at_once() -> None:
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), start_executor(Workers(2), use_threads) as executor:
+        executor.submit(abs, 1).result()
+        executor.submit(time.sleep, 60)
+        raise KeyboardInterrupt
+
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("words", [{"jobs": 0}, {"jobs": 2, "scheduler": "tcp://host:1"}])

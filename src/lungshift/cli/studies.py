@@ -118,6 +118,11 @@ class _Study:
 
 
 def _study(wanted: _Study) -> None:
+    from lungshift.transfer.sides import require_study
+    from lungshift.workers import Workers
+
+    workers = Workers(wanted.jobs, wanted.scheduler)
+    require_study(wanted.cohorts)
     if wanted.dry_run:
         say_cohorts(*wanted.cohorts)
         say(json.dumps(wanted.protocol.as_dict(), indent=2))
@@ -127,10 +132,9 @@ def _study(wanted: _Study) -> None:
     from lungshift.show.report import write_report
     from lungshift.show.terminal import summary
     from lungshift.transfer.study import run, run_chain, run_leave_one_out
-    from lungshift.workers import Workers
 
     options: dict[str, Any] = {"device": wanted.device, "cache": wanted.cache}
-    options["workers"] = Workers(wanted.jobs, wanted.scheduler)
+    options["workers"] = workers
     with run_folder(wanted.output, wanted.identity, overwrite=wanted.overwrite) as folder, bars() as watcher:
         if wanted.kind == "transfer":
             source, target = wanted.cohorts

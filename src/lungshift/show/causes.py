@@ -97,6 +97,7 @@ def _dress(axis: Axes, tried: list[Cause], explanation: Explanation) -> None:
         axis.axvline(explanation.drop, color=LEVEL, linewidth=1.2, linestyle=(0, (6, 3)))
         ends.append(explanation.drop)
     low, high = min(0.0, *ends), max(0.0, *ends)
+    low, high = (low, high) if low < high else (low, low + 0.01)  # nothing changed anything: an axis all the same
     axis.set(
         xlim=(low - 0.04 * (high - low), high + 0.42 * (high - low)),
         ylim=(len(tried) - 0.4, -0.6),

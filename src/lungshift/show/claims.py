@@ -23,6 +23,8 @@ _DOING: Final = {
     "adapted_batch_norm": "taking batch-norm statistics from the target",
     "adapted_histogram": "matching the histogram to the source",
     "adapted_tent": "adapting to each scan by TENT",
+    "leave_one_out": "training on all other cohorts",
+    "at_home": "training on the cohort itself",
 }
 """What is done in an arm, as the subject of a sentence; the words of ``ARMS`` for others."""
 
@@ -72,6 +74,8 @@ def _against(claim: Claim, claims: Claims) -> str:
         return f"over a {claim.against.replace('_', ' ')}, tested on the same slices of {claim.tested_on}"
     if claim.kind == "forgetting":
         return f"on {claim.tested_on}, where the model came from"
+    if claim.kind == "left_out":
+        return f"on {claim.tested_on} over {_doing(claim.against)}"
     same = claim.labels == claim.against_labels
     return f"over {_doing(claim.against) if same else _done(claim.against, claim.against_labels, claims)}"
 

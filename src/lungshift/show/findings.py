@@ -69,7 +69,12 @@ class Findings:
         tuned = [claim for claim in self.claims.over_zero_shot if claim.arm == arm]
         forgot = [claim for claim in self.claims.forgetting if claim.arm == arm]
         first = replace(
-            self.claims, over_zero_shot=tuple(tuned), between_arms=(), forgetting=tuple(forgot[-1:]), leak=()
+            self.claims,
+            over_zero_shot=tuple(tuned),
+            between_arms=(),
+            forgetting=tuple(forgot[-1:]),
+            leak=(),
+            left_out=(),
         )
         return claimed.sentences(first)
 
@@ -79,6 +84,7 @@ class Findings:
         families = (
             ("Other ways of getting a model, against no retraining", [c for c in found.over_zero_shot if c.arm != arm]),
             ("Retraining against other uses of the same labels", found.between_arms),
+            ("All other cohorts against the cohort's own", found.left_out),
             (f"What is left on {outcome.source.name} after training on more", found.forgetting),
         )
         return [(heading, self._sentences(claims)) for heading, claims in families if claims]
@@ -95,6 +101,7 @@ class Findings:
             between_arms=(),
             forgetting=(),
             leak=(),
+            left_out=(),
             labels_saved=(),
             leaky=False,
             without_ids=(),

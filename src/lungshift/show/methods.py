@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from lungshift.learn.settings import Adaptation, Trainable, TrainingSettings
+from lungshift.learn.settings import Adaptation, Augmentation, Trainable, TrainingSettings
 from lungshift.show.words import listed, plural, unit
 from lungshift.transfer.arms import ARMS, Arm
 from lungshift.transfer.outcome import Outcome
@@ -159,7 +159,25 @@ def _training(settings: TrainingSettings) -> str:
         if settings.patience
         else ""
     )
+    drawn = f" of {settings.epoch_slices} drawn slices" if settings.epoch_slices else ""
     return (
-        f"at most {plural(settings.epochs, 'epoch')}{stop}, {settings.loss} loss, {settings.optimiser} with a learning rate of "
-        f"{settings.learning_rate:g} ({settings.schedule.replace('_', ' ')}), batches of {settings.batch}"
+        f"at most {plural(settings.epochs, 'epoch')}{drawn}{stop}, {settings.loss} loss, {settings.optimiser} with a learning rate of "
+        f"{settings.learning_rate:g} ({settings.schedule.replace('_', ' ')}), batches of {settings.batch}{_balance(settings)}{_augmentation(settings.augmentation)}"
     )
+
+
+def _balance(settings: TrainingSettings) -> str:
+    return f", patients drawn evenly to the power {settings.balance:g}" if settings.balance else ""
+
+
+def _augmentation(settings: Augmentation) -> str:
+    """Which random changes were made, with their probability."""
+    named = (
+        ("mirror images", settings.flip),
+        ("rotation, scale and shift", settings.affine),
+        ("HU offset, gain and gamma", settings.intensity),
+        ("sharpness", settings.kernel),
+        ("noise", settings.noise),
+    )
+    told = [f"{name} ({probability:g})" for name, probability in named if probability]
+    return f", random changes with their probability: {listed(told)}" if told else ""

@@ -62,7 +62,12 @@ def twins_line(outcome: Outcome) -> str:
     cases = sum(cohort.cases for cohort in outcome.cohorts)
     if outcome.twins:
         found = plural(len(outcome.twins), "pair")
-        return f"{found} of scans among {plural(cases, 'case')} are of one patient by their content, and were kept on one side of every split by patient."
+        kept = (
+            "stand on both sides of this split by slice"
+            if outcome.leaky
+            else "were kept on one side of every split by patient"
+        )
+        return f"{found} of scans among {plural(cases, 'case')} are of one patient by their content, and {kept}."
     return f"Scans of one patient under two ids: none found among {plural(cases, 'case')}." if _looked(outcome) else ""
 
 

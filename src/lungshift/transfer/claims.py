@@ -1,7 +1,7 @@
 """What a study may claim: which arms differ on the same patients, what was forgotten, what labels were saved, what a leak is worth.
 
-Three families are corrected for their size, each on its own: all comparisons on the target (every arm against ``zero_shot``, and
-``fine_tuned`` against the other arms with labels), those on the source after retraining, and those of the leak. A family is
+Four families are corrected for their size, each on its own: all comparisons on the target (every arm against ``zero_shot``, and
+``fine_tuned`` against the other arms with labels), those on the source after retraining, those of the leak, and those of cohorts left out. A family is
 the comparisons that a reader goes through to find the one that stands out.
 
 Slices are compared within a seed and, where both arms were tested in it, within a fold. A model that was tested once for all folds
@@ -26,8 +26,8 @@ from lungshift.measure.overlap import CountTable, Metric
 from lungshift.transfer.arms import ARMS
 from lungshift.transfer.outcome import Outcome, Run
 
-ClaimKind = Literal["over_zero_shot", "between_arms", "forgetting", "leak"]
-"""What is compared: an arm with no retraining, two ways of using the same labels, the source after and before, two splits."""
+ClaimKind = Literal["over_zero_shot", "between_arms", "forgetting", "leak", "left_out"]
+"""What is compared: an arm with no retraining, two ways of using the same labels, the source after and before, two splits, a cohort's own network with that of all others."""
 
 RIVALS: Final = ("from_scratch", "joint", "frozen_encoder", "head_only")
 """What ``fine_tuned`` is compared with at each budget."""
@@ -89,6 +89,7 @@ class Claims:
         between_arms: ``fine_tuned`` against ``RIVALS`` at each budget.
         forgetting: Every arm that was tested on the source again, against the source model.
         leak: ``LEAKS`` against the split by patient.
+        left_out: The network of all other cohorts against the cohort's own, on each cohort.
         labels_saved: ``fine_tuned`` at each budget in labels of ``from_scratch``.
         unit: What labels are counted in.
         leaky: Whether slices of one patient stood on both sides of a split.
@@ -101,6 +102,7 @@ class Claims:
     between_arms: tuple[Claim, ...]
     forgetting: tuple[Claim, ...]
     leak: tuple[Claim, ...]
+    left_out: tuple[Claim, ...]
     labels_saved: tuple[LabelsSaved, ...]
     unit: Literal["patient", "slice"]
     leaky: bool
@@ -109,7 +111,7 @@ class Claims:
     @property
     def compared(self) -> tuple[Claim, ...]:
         """All comparisons, in the order of the fields."""
-        return self.over_zero_shot + self.between_arms + self.forgetting + self.leak
+        return self.over_zero_shot + self.between_arms + self.forgetting + self.leak + self.left_out
 
 
 def claims_of(outcome: Outcome, convention: str = "lesion_slices", metric: Metric = "dice") -> Claims:
@@ -128,6 +130,7 @@ def claims_of(outcome: Outcome, convention: str = "lesion_slices", metric: Metri
         between_arms=tuple(claim for claim in on_target if claim.kind == "between_arms"),
         forgetting=_compared(list(_forgetting(tested)), name, metric),
         leak=_compared(list(_leak(_grouped(outcome.leak))), name, metric),
+        left_out=_compared(list(_left_out(tested)), name, metric),
         labels_saved=tuple(_labels_saved(tested, name, metric)),
         unit="slice" if outcome.protocol.split.kind == "slice" else "patient",
         leaky=outcome.leaky,
@@ -229,6 +232,13 @@ def _leak(tested: Mapping[_Place, _Tested]) -> Iterator[_Question]:
     for place in tested:
         if place[0] in LEAKS and place[1:3] in clean:
             yield from _question("leak", tested, place, clean[place[1:3]])
+
+
+def _left_out(tested: Mapping[_Place, _Tested]) -> Iterator[_Question]:
+    own = {place[2]: place for place in tested if place[0] == "at_home"}
+    for place in tested:
+        if place[0] == "leave_one_out" and place[2] in own:
+            yield from _question("left_out", tested, place, own[place[2]])
 
 
 def _question(kind: ClaimKind, tested: Mapping[_Place, _Tested], after: _Place, before: _Place) -> Iterator[_Question]:

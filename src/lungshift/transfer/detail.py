@@ -197,4 +197,5 @@ class Noise:
 
 
 def _contrast_hu(scans: Sequence[Scan]) -> float:
-    return float(np.nanmedian([scan.peaks.tissue - scan.peaks.lung for scan in scans]))
+    found = [scan.peaks.tissue - scan.peaks.lung for scan in scans]
+    return float(np.nanmedian(found)) if np.isfinite(found).any() else float("nan")

@@ -10,7 +10,7 @@ import numpy as np
 
 from lungshift.audit.duplicates import Twins, find_twins, group_patients, require_apart, require_whole
 from lungshift.ct.case import CaseRecord, Cohort
-from lungshift.errors import CohortError, LeakageError
+from lungshift.errors import CohortError, LeakageError, ProtocolError
 from lungshift.prepare.prepared import PreparedCohort, prepare_cohort
 from lungshift.prepare.slices import select_slices
 from lungshift.prepare.splits import Part, Split, split_by_patient, split_by_slice
@@ -118,6 +118,19 @@ def split_of(protocol: Protocol, side: Side, seed: int, budget: int | None = Non
         fold=fold,
         folds=settings.folds if fold is not None else 0,
     )
+
+
+def require_study(cohorts: Sequence[Cohort]) -> None:
+    """Refuse cohorts that no study can be made of, before anything is computed.
+
+    Raises:
+        ProtocolError: Fewer than two cohorts.
+        CohortError, LeakageError: As for ``require_apart_by_file`` and ``require_scorable``.
+    """
+    if len(cohorts) < 2:
+        raise ProtocolError(f"A study needs at least two cohorts; got {len(cohorts)}.")
+    require_apart_by_file(cohorts)
+    require_scorable(*cohorts)
 
 
 def require_apart_by_file(cohorts: Sequence[Cohort]) -> None:

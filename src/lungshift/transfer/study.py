@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from lungshift.ct.case import Cohort
-from lungshift.errors import ProtocolError
 from lungshift.learn.checkpoint import Checkpoint, load_checkpoint
 from lungshift.learn.machine import describe_software, name_device
 from lungshift.transfer.engine import carry_out
@@ -22,8 +21,7 @@ from lungshift.transfer.protocol import Protocol
 from lungshift.transfer.sides import (
     Side,
     prepare_side,
-    require_apart_by_file,
-    require_scorable,
+    require_study,
     settle_patients,
     summarise_side,
 )
@@ -137,10 +135,7 @@ def _study(
     setting: _Setting,
 ) -> Outcome:
     """Check, prepare, plan, work, and put together what came of it."""
-    if len(cohorts) < 2:
-        raise ProtocolError(f"A study needs at least two cohorts; got {len(cohorts)}.")
-    require_apart_by_file(cohorts)
-    require_scorable(*cohorts)
+    require_study(cohorts)
     sides, twins = settle_patients(_prepare(protocol, cohorts, setting))
     bench = Bench(protocol, tuple(side.prepared for side in sides), setting.folder, setting.device)
     plan = plan_of(protocol, sides)

@@ -27,6 +27,9 @@ from lungshift.transfer.plan import Part, Training, Trial
 from lungshift.transfer.protocol import Protocol
 from lungshift.transfer.watcher import Silent, Watcher
 
+_COUNTING = 1
+"""Version of how slices are predicted and counted; counts of another are made anew."""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -159,7 +162,9 @@ def _kept(bench: Bench, job: Job) -> Checkpoint | None:
 def _key(bench: Bench, job: Job, trial: Trial) -> str:
     """Two tests of one key end with the same counts on the same machine."""
     rows = [trial.rows.tolist(), trial.unlabelled.tolist(), [(n, part.tolist()) for n, part in trial.reference]]
-    return digest((job.fingerprint, bench.protocol.decision, bench.cohorts[trial.on].key, trial.adaptation, rows))
+    return digest(
+        (_COUNTING, job.fingerprint, bench.protocol.decision, bench.cohorts[trial.on].key, trial.adaptation, rows)
+    )
 
 
 def _kept_key(file: Path) -> str:
