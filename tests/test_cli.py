@@ -299,24 +299,43 @@ class TestTheMainJob:
         assert (tmp_path / "tuned" / "scores.csv").is_file()
 
 
-def test_ctrl_c_ends_with_130_and_the_run_can_be_taken_up_again(cohorts: tuple[str, str], tmp_path: Path) -> None:
-    words = ["train", cohorts[0], *QUICK, "--set", "training.epochs=100000", "--output", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "lungshift", *words]
+def _training_that_goes_on(words: list[str]) -> subprocess.Popen[str]:
+    """A training without end, seen to have come to its second epoch."""
+    command = [sys.executable, "-m", "lungshift", *words, "--set", "training.epochs=100000"]
     # a shell without job control starts its background commands deaf to Ctrl-C, and with them these tests
-    with subprocess.Popen(
+    process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "epoch 2/" in line:
-                break
-        process.send_signal(signal.SIGINT)
+    )
+    assert process.stderr is not None
+    assert any("epoch 2/" in line for line in process.stderr)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_f79_a_signal_ends_with_130_and_the_run_can_be_taken_up_again(
+    cohorts: tuple[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    with _training_that_goes_on(["train", cohorts[0], *QUICK, "--output", str(tmp_path / "run")]) as process:
+        process.send_signal(number)
         _, rest = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert "takes the run up again" in rest
     assert "Traceback" not in rest
     assert list((tmp_path / "run" / "checkpoints").glob("*.state.safetensors"))
+
+
+def test_f79_the_second_signal_ends_at_once_and_leaves_nothing_half_written(
+    cohorts: tuple[str, str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with _training_that_goes_on(["train", cohorts[0], *QUICK, "--output", str(run)]) as process:
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert json.loads((run / "run.json").read_text())["status"] == "running"
 
 
 def test_a_published_row_is_examined_in_words(lungshift) -> None:  # type: ignore[no-untyped-def]

@@ -1,12 +1,20 @@
-"""How the C library treats memory that was freed."""
+"""Memory: how the C library treats what was freed, how much there is, and a refusal before it runs out."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import resource
+from pathlib import Path
+
+from lungshift.errors import ResourceError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _KEEP_BYTES = (1 << 31) - 1
+_CGROUPS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
 
 
 def keep_freed_memory() -> None:
@@ -19,3 +27,46 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+
+
+def available_bytes() -> int:
+    """Memory that this process may still take: of the machine, of its control group, and under its own ``ulimit -v``."""
+    import psutil
+
+    left = [int(psutil.virtual_memory().available), *_left_in_groups()]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        left.append(soft - int(psutil.Process().memory_info().vms))
+    return max(0, min(left))
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Refuse work that would not fit, before anything of it is done.
+
+    Args:
+        needed: Bytes that the work takes at its highest.
+        what: What takes them, with the numbers that they come from; the beginning of a sentence.
+
+    Raises:
+        ResourceError: There is less (code ``E_MEMORY``).
+    """
+    left = available_bytes()
+    if needed > left:
+        raise ResourceError(
+            f"{what} takes about {_mib(needed)} MiB of memory, and {_mib(left)} MiB are free. Nothing was begun. Close other programs, "
+            "raise the limit, or work on less at a time.",
+            code="E_MEMORY",
+        )
+
+
+def _left_in_groups() -> list[int]:
+    """What control groups leave; nothing where there is no limit."""
+    left = []
+    for most, used in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):
+            left.append(int(most.read_text()) - int(used.read_text()))
+    return left
+
+
+def _mib(count: int) -> int:
+    return count >> 20

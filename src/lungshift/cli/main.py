@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -48,6 +49,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _fail("E_USAGE: a command is one process; to train with several, call lungshift.fit under torchrun.", 2)
+    _listen()
     try:
         app()
     except SystemExit as end:
@@ -65,6 +67,22 @@ def main() -> None:
             "E_MEMORY: there is not enough memory. Use smaller pictures, a narrower network or a smaller micro_batch.",
             6,
         )
+
+
+def _listen() -> None:
+    """The first Ctrl-C or SIGTERM ends the work in order: what is being written is taken away, what is written stays; the second at once."""
+
+    def at_once(_number: int, _frame: object) -> None:
+        os._exit(130)
+
+    def in_order(_number: int, _frame: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, at_once)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a shell may have made a background command deaf on purpose
+            signal.signal(number, in_order)
 
 
 def _fail(message: str, code: int) -> None:

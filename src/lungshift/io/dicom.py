@@ -8,6 +8,7 @@ logged; values below -1024 that nothing declares are logged and kept. HU beyond 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from lungshift.io.nifti import read_mask
 from lungshift.io.orientation import Layout, layout_of, resample
 from lungshift.io.pairs import FlipCheck
 from lungshift.io.voxels import ONE_LABEL, Labels
+from lungshift.memory import require_memory
 
 AIR_HU = -1024
 _LOG = logging.getLogger("lungshift")
@@ -155,6 +157,10 @@ class DicomSource:
     def read_volume(self) -> Volume:
         """The whole scan."""
         layout, stack = self._layout, self.stack
+        voxels_needed = 2 * math.prod(stack.stored_shape) * np.dtype(_dtype(stack.frames)).itemsize
+        require_memory(
+            voxels_needed, f"The series, {' x '.join(map(str, stack.stored_shape))} voxels (slices, rows, columns),"
+        )
         if not layout.resample and stack.between is None:
             voxels = np.empty(layout.geometry.shape, _dtype(stack.frames))
             _fill(layout.turn_back(voxels), stack)

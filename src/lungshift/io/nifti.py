@@ -27,6 +27,7 @@ from lungshift.io.header import DEFAULT_INTAKE, Header, Intake, read_header
 from lungshift.io.orientation import Layout, layout_of, resample
 from lungshift.io.pairs import FlipCheck
 from lungshift.io.voxels import ONE_LABEL, Converter, IntensityGate, Labels, label_selector, undeclared
+from lungshift.memory import require_memory
 
 _AIR_HU = -1024.0
 
@@ -237,8 +238,16 @@ class _File:
         """The canonical slices in stored order."""
         return map(self.layout.turn_plane, self.planes(convert))
 
+    def _require_memory(self, dtype: np.dtype) -> None:
+        """The array, and as much again where it is turned or resampled; known from the header, before anything is taken."""
+        slices, rows, columns = self.header.shape[::-1]
+        copies = 1 if self.layout.streams and not self.layout.flipped[0] else 2
+        what = f"{self.path}, {slices} x {rows} x {columns} voxels (slices, rows, columns),"
+        require_memory(copies * slices * rows * columns * dtype.itemsize, what)
+
     def whole(self, convert: Converter, dtype: type, background: float = 0) -> np.ndarray:
         """The canonical array."""
+        self._require_memory(np.dtype(dtype))
         stored = np.empty(self.header.shape[::-1], dtype)
         for plane, values in zip(stored, self.planes(convert), strict=True):
             plane[:] = values
