@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
+from jaxtyping import Bool
 
 from lungshift.ct.case import CaseSlice
 from lungshift.ct.geometry import Geometry
@@ -140,6 +141,20 @@ class DicomSource:
         """What was taken with a warning: files passed over, compression with loss."""
         return self.stack.notes
 
+    @property
+    def resampled(self) -> bool:
+        """Whether the canonical grid has other voxels than the files."""
+        return self._layout.resample or self.stack.between is not None
+
+    def stored_mask(self, mask: Mask) -> Bool[np.ndarray, "slice row column"]:
+        """A mask of the canonical grid in the files' own order of slices (along their normal), rows and columns.
+
+        Where the scan was resampled, each of the files' voxels takes the value of the nearest voxel of the mask.
+        """
+        if not self.resampled:
+            return np.ascontiguousarray(self._layout.turn_back(mask.voxels))
+        return _nearest(mask, self.stack)
+
     def read(self) -> tuple[Volume, Mask | None, Mask | None]:
         """The whole scan with its lung and lesion masks.
 
@@ -256,6 +271,21 @@ def _interpolate(stored: np.ndarray, between: np.ndarray) -> np.ndarray:
         plane = stored[low] * (1 - share) + stored[low + 1] * share
         wanted[index] = np.rint(plane) if stored.dtype == np.int16 else plane
     return wanted
+
+
+def _nearest(mask: Mask, stack: Stack) -> Bool[np.ndarray, "slice row column"]:
+    """The mask at the voxels of the files, each by its own position."""
+    slices, rows, columns = stack.stored_shape
+    to_index = np.linalg.inv(mask.geometry.affine)
+    row, column = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    in_plane = row[..., None] * stack.affine[:3, 1] + column[..., None] * stack.affine[:3, 2]
+    stored = np.zeros((slices, rows, columns), np.bool_)
+    for slot, frame in zip(stack.slots, stack.frames, strict=True):
+        world = in_plane + np.asarray(frame.position_mm)
+        index = np.rint(world @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
+        inside = ((index >= 0) & (index < mask.geometry.shape)).all(axis=-1)
+        stored[slot][inside] = mask.voxels[tuple(index[inside].T)]
+    return stored
 
 
 def _hu_slices(stack: Stack, *, backwards: bool = False) -> Iterator[tuple[int, np.ndarray]]:

@@ -29,6 +29,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 
 from lungshift.errors import FileFormatError
@@ -50,6 +51,13 @@ _PIXELS = """
 Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated BitsStored HighBit
 PixelRepresentation PixelData ExtendedOffsetTable ExtendedOffsetTableLengths
 """.split()  # noqa: SIM905
+
+_IDENTITY = """
+SpecificCharacterSet SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID FrameOfReferenceUID
+PatientID IssuerOfPatientID PatientName PatientBirthDate PatientSex PatientAge
+AccessionNumber StudyID StudyDate StudyTime StudyDescription ReferringPhysicianName
+""".split()  # noqa: SIM905
+_SEG_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, repr=False)
@@ -179,6 +187,43 @@ def read_pixels(path: Path) -> Dataset:
         FileFormatError: The header cannot be read.
     """
     return _read(path, _PIXELS, pixels=True)
+
+
+def read_identity(path: Path) -> Dataset:
+    """Who and what one file says it shows: UIDs, patient and study. For objects that refer to it, and for nothing else.
+
+    Raises:
+        FileFormatError: The header cannot be read.
+    """
+    with quiet_pydicom():
+        return _read(path, _IDENTITY, pixels=False)
+
+
+def read_seg_file(path: Path) -> Dataset:
+    """A whole segmentation object with its pixels, uncompressed or run-length encoded, in memory.
+
+    Raises:
+        FileFormatError: Not DICOM, too large, damaged, or compressed in another way.
+    """
+    try:
+        if path.stat().st_size > _SEG_BYTES:
+            raise FileFormatError(f"{path.name} is larger than any segmentation.", code="E_TOO_LARGE")
+        seg = pydicom.dcmread(path)
+    except FileFormatError:
+        raise
+    except FileNotFoundError:
+        raise FileFormatError(f"There is no file {path}.", code="E_NO_FILE") from None
+    except Exception as error:  # pydicom raises whatever the damage leads to
+        raise FileFormatError(
+            f"{path.name} cannot be read as DICOM ({type(error).__name__}).", code="E_NOT_DICOM"
+        ) from None
+    syntax = str(seg.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
+    if syntax not in (*_UNCOMPRESSED, RLELossless):
+        raise FileFormatError(
+            f"{path.name} is compressed ({name_of(syntax) or 'unknown'}). Store the segmentation uncompressed.",
+            code="E_SYNTAX",
+        )
+    return seg
 
 
 def _read(path: Path, keywords: list[str], *, pixels: bool) -> Dataset:

@@ -29,6 +29,7 @@ _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
 }
+_DRAWINGS = {"SEG": "a DICOM segmentation (SEG)", "RTSTRUCT": "a set of contours (RTSTRUCT)"}
 _SAME_MM = 0.01
 _ROUNDED_MM = 0.1
 
@@ -206,6 +207,9 @@ def _require_inside(path: Path, folder: Path) -> None:
 
 
 def _problems(frame: Frame, choices: Choices) -> Iterator[Problem]:
+    if drawing := _DRAWINGS.get(frame.modality):
+        yield Problem("E_MODALITY", f"Modality is {frame.modality}, not CT; {drawing} is drawn on a CT", skip=True)
+        return
     yield from _not_a_ct_slice(frame, choices)
     yield from _without_place(frame)
     yield from _not_hu(frame)
@@ -329,7 +333,11 @@ def _refusal(inventory: Inventory, problems: Sequence[tuple[Frame, Problem]]) ->
     """The error that lists every reason; its code is that of the gravest."""
     codes = {problem.code for _, problem in problems}
     reasons = "; ".join(_words_of(_by_reason(problems)))
-    message = f"{inventory.folder} cannot be read as a CT series in HU. {reasons}. Export the original CT images again."
+    drawn = any(frame.modality in _DRAWINGS for frame, _ in problems)
+    advice = (
+        "Give the folder of the CT series that it was drawn on." if drawn else "Export the original CT images again."
+    )
+    message = f"{inventory.folder} cannot be read as a CT series in HU. {reasons}. {advice}"
     if "E_NOT_HU" in codes:
         return IntensityError(message)
     return SeriesError(message, code=codes.pop() if len(codes) == 1 else "E_SERIES")
