@@ -366,3 +366,33 @@ def test_several_processes_and_a_cluster_at_once_are_refused(
 
     assert code == 1
     assert "here or on a cluster, not both" in err
+
+
+class TestLungs:
+    def test_a_network_of_lungs_is_trained_and_judged_and_finds_no_lesion(
+        self, lungshift, cohorts: tuple[str, str], tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        words = ["--target", "lung", *QUICK, "--set", "training.epoch_slices=8"]
+        model = str(tmp_path / "lung" / "checkpoints" / "source-seed0")
+
+        trained, _, _ = lungshift("train", cohorts[0], *words, "--output", str(tmp_path / "lung"))
+        judged, out, _ = lungshift("evaluate", model, cohorts[1], "--output", str(tmp_path / "away"), "--device", "cpu")
+        tuned, _, _ = lungshift("fine-tune", model, cohorts[1], *words[2:], "--output", str(tmp_path / "tuned"))
+        wrong, _, err = lungshift(
+            "fine-tune", model, cohorts[1], "--protocol", "quick", *QUICK, "--output", str(tmp_path / "wrong")
+        )
+
+        assert (trained, judged, tuned, wrong) == (0, 0, 0, 1)
+        assert "The target is lung" in out
+        assert err.startswith("E_TARGET")
+
+    def test_a_protocol_of_lesions_says_what_to_change_for_lungs(
+        self, lungshift, cohorts: tuple[str, str], tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        code, _, err = lungshift(
+            "train", cohorts[0], "--target", "lung", "--protocol", "quick", "--output", str(tmp_path / "run")
+        )
+
+        assert code == 1
+        assert err.startswith("E_TARGET")
+        assert "network.lung_channel and network.crop to false" in err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lungshift.prepare.prepared import PreparedCohort, prepare_cohort
-from lungshift.prepare.views import changed
+from lungshift.prepare.views import changed, lungs_as_target
 from worlds import cohort_of, tiny_case
 
 PART = (slice(4, 12), slice(2, 30))
@@ -60,3 +60,16 @@ def test_each_change_has_a_key_of_its_own(cohort: PreparedCohort) -> None:
 
     assert len(keys) == 3
     assert changed(cohort, "one").key == changed(cohort, "one").key
+
+
+def test_a_network_of_lungs_sees_whole_slices_and_the_lung_where_the_lesion_was(cohort: PreparedCohort) -> None:
+    seen = lungs_as_target(cohort)
+
+    for row in (0, 3):
+        np.testing.assert_array_equal(seen.hu(row, PART), cohort.hu(row, PART))
+        np.testing.assert_array_equal(seen.lesion(row, PART), cohort.lung(row, PART))
+        assert seen.lung(row).all()
+    np.testing.assert_array_equal(seen.table["lesion"], cohort.table["lung"])
+    assert (seen.table["box"] == (0, 32, 0, 32)).all()
+    assert (cohort.table["lung"] == np.tile([0, 384, 384, 384, 384], 2)).all(), "the cohort itself stays as it is"
+    assert seen.key == cohort.key

@@ -22,9 +22,11 @@ from lungshift.cli.words import (
     read_protocol_words,
     say,
     say_cohorts,
+    standing_protocol,
 )
 
 if TYPE_CHECKING:
+    from lungshift.learn.checkpoint import Checkpoint
     from lungshift.transfer.protocol import Protocol
 
 
@@ -57,7 +59,10 @@ def prepare(
 
 def train(
     cohort: CohortPath,
-    protocol: ProtocolName = "quick",
+    protocol: ProtocolName = None,
+    target: Annotated[
+        str | None, typer.Option(help="What the network finds: lesion, or lung; the protocol's if not given.")
+    ] = None,
     output: Output = Path("runs/train"),
     changes: Changes = None,
     device: Device = "auto",
@@ -66,13 +71,15 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train a network on one cohort and score the patients that were held back."""
-    _train(read_protocol_words(protocol, changes, seed), cohort, output, device, overwrite, dry_run)
+    aimed = [*(changes or ()), *([f"network.target={target}"] if target else [])]
+    settings = read_protocol_words(protocol or standing_protocol(target), aimed, seed)
+    _train(settings, cohort, output, device, overwrite, dry_run)
 
 
 def fine_tune(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint to start from.")],
     cohort: CohortPath,
-    protocol: ProtocolName = "quick",
+    protocol: ProtocolName = None,
     output: Output = Path("runs/fine-tune"),
     budget: Annotated[
         int | None, typer.Option(help="Patients to train on; all that are not held back if not given.")
@@ -84,7 +91,11 @@ def fine_tune(
     dry_run: DryRun = False,
 ) -> None:
     """Go on training a checkpoint on another cohort and score the patients that were held back."""
-    _train(read_protocol_words(protocol, changes, seed), cohort, output, device, overwrite, dry_run, checkpoint, budget)
+    from lungshift.learn.checkpoint import load_checkpoint
+
+    start = load_checkpoint(checkpoint)
+    settings = read_protocol_words(protocol or standing_protocol(start.network.target), changes, seed)
+    _train(settings, cohort, output, device, overwrite, dry_run, start, budget)
 
 
 def evaluate(
@@ -174,16 +185,15 @@ def _train(
     device: str,
     overwrite: bool,
     dry_run: bool,
-    checkpoint: Path | None = None,
+    start: Checkpoint | None = None,
     budget: int | None = None,
 ) -> None:
     from lungshift.files import run_folder
-    from lungshift.learn.checkpoint import load_checkpoint
     from lungshift.progress import bars
     from lungshift.show.scores import write_scores
     from lungshift.transfer.single import train_cohort
 
-    start, found = load_checkpoint(checkpoint) if checkpoint else None, open_cohort(cohort)
+    found = open_cohort(cohort)
     if dry_run:
         say_cohorts(found)
         return

@@ -122,7 +122,7 @@ def _study(wanted: _Study) -> None:
     from lungshift.workers import Workers
 
     workers = Workers(wanted.jobs, wanted.scheduler)
-    require_study(wanted.cohorts)
+    require_study(wanted.protocol, wanted.cohorts)
     if wanted.dry_run:
         say_cohorts(*wanted.cohorts)
         say(json.dumps(wanted.protocol.as_dict(), indent=2))

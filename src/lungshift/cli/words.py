@@ -18,7 +18,11 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an ea
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the input and say what would be done; write nothing.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a setting of the protocol: network.width=16")]
 ProtocolName = Annotated[
-    str, typer.Option("--protocol", help="A shipped protocol (demo, quick, paper, …) or a TOML file.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="A shipped protocol (demo, quick, paper, …) or a TOML file; quick if not given, and lung where lungs are found.",
+    ),
 ]
 ProtocolArgument = Annotated[str, typer.Argument(help="A shipped protocol (quick, paper, …) or a TOML file.")]
 Cache = Annotated[
@@ -38,6 +42,11 @@ def read_protocol_words(name: str, changes: list[str] | None, seed: int | None) 
     from lungshift.transfer.protocol import read_protocol
 
     return read_protocol(name, (*(changes or ()), *([f"seeds=[{seed}]"] if seed is not None else [])))
+
+
+def standing_protocol(target: str | None) -> str:
+    """The protocol that is used for a target where none is named."""
+    return "lung" if target == "lung" else "quick"
 
 
 def open_cohort(path: Path) -> Cohort:

@@ -21,7 +21,7 @@ LungSource = Literal["reader", "model", "threshold", "none"]
 
 @dataclass(frozen=True)
 class Case:
-    """A scan with what was drawn on it, in memory.
+    """A scan with what was drawn on it, in memory; ``lung_model`` is the fingerprint of the checkpoint, where a model drew the lungs.
 
     Raises:
         GeometryError: A mask is not on the grid of the scan.
@@ -33,6 +33,7 @@ class Case:
     case_id: str = "case"
     patient_id: str = ""
     lung_source: LungSource = "reader"
+    lung_model: str = ""
 
     def __post_init__(self) -> None:
         if not self.patient_id:

@@ -13,7 +13,7 @@ from torch import Tensor
 from lungshift.errors import CheckpointError, LungshiftError
 from lungshift.files import new_folder, sha256, write_json
 from lungshift.learn.history import EpochRecord, History
-from lungshift.learn.settings import NetworkSettings
+from lungshift.learn.settings import NetworkSettings, Target
 from lungshift.learn.unet import UNet
 from lungshift.prepare.grid import Interpolation
 from lungshift.prepare.windows import Window
@@ -100,6 +100,21 @@ class Checkpoint:
             )
         network.load_state_dict(self.weights)
         return network.eval()
+
+
+def require_target(checkpoint: Checkpoint, target: Target) -> None:
+    """Refuse a checkpoint that finds something else than what is asked of it.
+
+    Raises:
+        CheckpointError: It does (code ``E_TARGET``).
+    """
+    found = checkpoint.network.target
+    if found != target:
+        raise CheckpointError(
+            f"The checkpoint finds {found}, and one that finds {target} is wanted here. Give the folder of a {target} model; "
+            f"lungshift train --target {target} makes one.",
+            code="E_TARGET",
+        )
 
 
 def build_network(settings: NetworkSettings) -> UNet:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from lungshift.ct.case import Case, CaseSlice
 from lungshift.ct.volume import Mask
 from lungshift.errors import CheckpointError
-from lungshift.learn.checkpoint import Checkpoint, Decision
+from lungshift.learn.checkpoint import Checkpoint, Decision, require_target
 from lungshift.learn.data import SliceSet, chunks, cut_slices, frame_shapes, make_images, place_frame
 from lungshift.learn.machine import start_fabric
+from lungshift.learn.settings import Target
 from lungshift.prepare.grid import SliceGrid
 from lungshift.prepare.prepared import slices_away
 from lungshift.prepare.slices import bounding_box
@@ -128,7 +129,7 @@ def decide(
 
 
 def predict_stream(
-    predictor: Predictor, slices: Iterable[CaseSlice], grid: SliceGrid, slice_mm: float
+    predictor: Predictor, slices: Iterable[CaseSlice], grid: SliceGrid, slice_mm: float, target: Target = "lesion"
 ) -> Iterator[tuple[int, Bool[np.ndarray, "row column"]]]:
     """Lesion masks of a scan's slices on their own pixels, as the slices come, in constant memory.
 
@@ -137,10 +138,12 @@ def predict_stream(
         slices: Slices with a lung mask, from one end of the scan to the other.
         grid: The scan's slices and the checkpoint's picture.
         slice_mm: Distance of the scan's slices.
+        target: What is to be found; lungs are found by ``learn.lungs``, which calls this.
 
     Raises:
-        CheckpointError: A slice comes without lung mask; make one first.
+        CheckpointError: A slice comes without lung mask; make one first. Or the checkpoint finds something else.
     """
+    require_target(predictor.checkpoint, target)
     checkpoint, scale = predictor.checkpoint, max(grid.rows, grid.columns) / grid.size
     pictures = (
         _Picture(piece.index, grid.image(piece.hu, checkpoint.interpolation), grid.mask(_lung_of(piece)))
@@ -188,7 +191,7 @@ def predict(predictor: Predictor, case: Case) -> Mask:
     """The lesion mask of a case, on the scan's own grid.
 
     Raises:
-        CheckpointError: The case has no lung mask; make one first, by threshold say.
+        CheckpointError: The case has no lung mask; make one first, by threshold say. Or it is a checkpoint that finds lungs.
     """
     n, rows, columns = case.volume.geometry.shape
     voxels = np.zeros((n, rows, columns), dtype=bool)

@@ -10,6 +10,9 @@ from lungshift.prepare.windows import PAPER_WINDOW, Window
 
 Norm = Literal["none", "batch", "instance", "group"]
 
+Target = Literal["lesion", "lung"]
+"""What a network finds."""
+
 Trainable = Literal["all", "decoder", "head"]
 """Which layers training changes: all, those after the bottom of the U, or the last 1x1 convolution."""
 
@@ -78,6 +81,8 @@ class NetworkSettings:
     """Slices on each side that are further input channels, in the first window."""
     neighbour_mm: float = 6.0
     """Distance between them; the nearest slice is taken, at least the next."""
+    target: Target = "lesion"
+    """What it finds: lesion, or lung; the latter is given no lung mask, so neither ``lung_channel`` nor ``crop``."""
 
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
@@ -89,6 +94,17 @@ class NetworkSettings:
             )
         if not 0 <= self.dropout < 1:
             raise ProtocolError(f"Dropout is a share from 0 to below 1; got {self.dropout}.")
+        self._require_target()
+
+    def _require_target(self) -> None:
+        if self.target not in get_args(Target):
+            raise ProtocolError(f"A network's target is one of {', '.join(get_args(Target))}; got {self.target!r}.")
+        if self.target == "lung" and (self.lung_channel or self.crop):
+            raise ProtocolError(
+                "A network that finds the lungs cannot be shown them: set network.lung_channel and network.crop to false, or take the "
+                f"protocol lung; got lung_channel {self.lung_channel} and crop {self.crop}.",
+                code="E_TARGET",
+            )
 
     @property
     def offsets_mm(self) -> tuple[float, ...]:

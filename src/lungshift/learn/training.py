@@ -22,7 +22,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from lungshift.errors import ProtocolError, TrainingError
-from lungshift.learn.checkpoint import Checkpoint, build_network
+from lungshift.learn.checkpoint import Checkpoint, build_network, require_target
 from lungshift.learn.data import (
     Batch,
     MicroBatch,
@@ -70,6 +70,8 @@ class Job:
                 f"Training changes one of {', '.join(get_args(Trainable))}, and all unless it starts from a checkpoint: fresh "
                 f"weights that stay as they are have learnt nothing. Got {self.trainable!r}."
             )
+        if self.start:
+            require_target(self.start, self.network.target)
         require_size(self.train.size, self.network)
         pictures = self.train.size, self.train.interpolation
         if self.start and (self.start.size, self.start.interpolation) != pictures:
@@ -87,10 +89,12 @@ class Job:
         """Two jobs of one fingerprint end with the same weights on the same machine."""
         sets = [self.train.contents, self.validation.contents]
         start = self.start and weight_checksums(self.start.weights)
-        training = asdict(self.training)
+        training, network = asdict(self.training), asdict(self.network)
         if not self.training.epoch_slices:  # what is off leaves the fingerprints of before it was there
             del training["epoch_slices"]
-        what = [sets, asdict(self.network), training, self.seed, start]
+        if self.network.target == "lesion":
+            del network["target"]
+        what = [sets, network, training, self.seed, start]
         text = json.dumps(what if self.trainable == "all" else [*what, self.trainable], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

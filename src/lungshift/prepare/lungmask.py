@@ -48,7 +48,7 @@ def threshold_lungs(volume: Volume) -> Mask:
         IntensityError: No voxel is as thin as air, or none as dense as tissue: these are not HU (code ``E_NOT_HU``).
         GeometryError: Nothing of the size of lungs was found (code ``E_NO_LUNG``).
     """
-    _require_hu(volume)
+    require_hu(float(volume.hu.min()), float(volume.hu.max()))
     geometry = volume.geometry
     air, body_voxels = _enclosed_air(volume.hu)
     box = _bounding_box(air, geometry)
@@ -57,12 +57,16 @@ def threshold_lungs(volume: Volume) -> Mask:
     lungs = np.zeros(geometry.shape, np.bool_)
     lungs[box] = _close(_two_largest(air, geometry), geometry.spacing_mm)
     mask = Mask(lungs, geometry)
-    _require_lungs(mask, body_voxels)
+    require_lungs(mask.volume_ml, body_voxels * geometry.voxel_ml, geometry)
     return mask
 
 
-def _require_hu(volume: Volume) -> None:
-    low, high = float(volume.hu.min()), float(volume.hu.max())
+def require_hu(low: float, high: float) -> None:
+    """Refuse a scan whose lowest and highest voxel cannot be those of a chest in HU.
+
+    Raises:
+        IntensityError: No voxel is as thin as air, or none as dense as tissue (code ``E_NOT_HU``).
+    """
     if low > AIR_HU or high < -150:
         raise IntensityError(
             f"The voxels run from {low:.0f} to {high:.0f}; a chest CT in HU has air near -1000 and tissue near 50. "
@@ -70,10 +74,14 @@ def _require_hu(volume: Volume) -> None:
         )
 
 
-def _require_lungs(mask: Mask, body_voxels: int) -> None:
-    geometry, found = mask.geometry, mask.volume_ml
+def require_lungs(found: float, body: float, geometry: Geometry) -> None:
+    """Refuse what does not have the size of lungs, in a body of that size; both in millilitres.
+
+    Raises:
+        GeometryError: Too little, or too much (code ``E_NO_LUNG``).
+    """
     least = min(_LEAST_ML, _LEAST_ML_PER_MM * geometry.shape[0] * geometry.spacing_mm[0])
-    most = min(_MOST_ML, _MOST_OF_BODY * body_voxels * geometry.voxel_ml)
+    most = min(_MOST_ML, _MOST_OF_BODY * body)
     if not least <= found <= most:
         raise GeometryError(
             f"Found {found:.0f} ml of lung in the scan, expected {least:.0f} to {most:.0f} ml: is it a chest, in HU, with its real "
@@ -202,11 +210,12 @@ def _close(lungs: np.ndarray, spacing_mm: tuple[float, float, float]) -> Bool[np
 def _closed(shape: np.ndarray, pixel_mm: tuple[float, ...]) -> np.ndarray:
     near = ndimage.distance_transform_edt(~shape, sampling=pixel_mm) <= _CLOSING_MM
     kept = ndimage.distance_transform_edt(np.pad(near, 1), sampling=pixel_mm)[1:-1, 1:-1] > _CLOSING_MM
-    return _without_small_holes(kept | shape, _HOLE_MM2 / (pixel_mm[0] * pixel_mm[1]))
+    return fill_small_holes(kept | shape, pixel_mm)
 
 
-def _without_small_holes(shape: np.ndarray, most: float) -> np.ndarray:
+def fill_small_holes(shape: np.ndarray, pixel_mm: tuple[float, ...]) -> Bool[np.ndarray, "row column"]:
     """Fill what is enclosed unless it is so large that it must be the heart, or the liver under its dome."""
+    most = _HOLE_MM2 / (pixel_mm[0] * pixel_mm[1])
     labels, _ = ndimage.label(np.pad(~shape, 1, constant_values=True))
     sizes = np.bincount(labels.ravel())
     fill = sizes <= most

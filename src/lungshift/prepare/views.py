@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool
@@ -74,6 +75,27 @@ def changed(
         change_lesion=lesion,
         upside_down=upside_down,
     )
+
+
+def lungs_as_target(cohort: PreparedCohort) -> ChangedCohort:
+    """The cohort as a network that finds lungs sees it: the lung mask stands where the lesion does, every slice is looked at whole.
+
+    The table says so too, so every split, rule and score of lesions works on lungs. Readers' lungs on the scans' own pixels
+    are not kept in a prepared cohort: its cases are as large as the pictures, and scored there.
+    """
+    table, size = cohort.table.copy(), cohort.size
+    table["lesion"], table["lung"], table["box"] = table["lung"], size * size, (0, size, 0, size)
+    cases = tuple(replace(case, rows=size, columns=size) for case in cohort.cases)
+    seen = changed(cohort, "lungs as target", lung=_everywhere, lesion=partial(_lung_instead, cohort))
+    return replace(seen, key=cohort.key, table=table, cases=cases)  # its pictures are those of the cohort
+
+
+def _everywhere(_: int, lung: np.ndarray) -> Bool[np.ndarray, "row column"]:
+    return np.ones_like(lung)
+
+
+def _lung_instead(cohort: PreparedCohort, row: int, _: np.ndarray) -> Bool[np.ndarray, "row column"]:
+    return cohort.lung(row)
 
 
 def _through(change: Change | None, row: int | np.integer, read: Callable[..., np.ndarray], place: Place) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lungshift.files import write_json, write_text
 from lungshift.learn.checkpoint import Checkpoint
+from lungshift.learn.settings import Target
 from lungshift.measure.conventions import CONVENTIONS, average, background_baseline
 from lungshift.measure.interval import estimate
 from lungshift.measure.overlap import Metric
@@ -52,7 +53,8 @@ def write_scores(
         "averages": rows,
     }
     write_json(folder / "scores.json", text)
-    return _table(rows, cohort, scores, leak) + f"\nFiles in {folder}"
+    target = checkpoint.network.target
+    return _table(rows, cohort, scores, leak, target) + f"\nFiles in {folder}"
 
 
 def _records(scores: Scores, convention: str) -> list[dict[str, object]]:
@@ -98,9 +100,11 @@ def _leak_words(split: SplitSummary | None, known: tuple[str, ...]) -> str:
     return ""
 
 
-def _table(rows: list[dict], cohort: str, scores: Scores, leak: str) -> str:
+def _table(rows: list[dict], cohort: str, scores: Scores, leak: str, target: Target) -> str:
     patients = len(set(scores.patients.tolist()))
     lines = [f"{cohort}: {len(scores.cases)} slices of {patients} patients. Research use only."]
+    if target != "lesion":
+        lines.append(f"The target is {target}: where a convention says lesion, read {target}.")
     if leak:
         lines.append(leak)
     lines.append(

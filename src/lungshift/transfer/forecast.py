@@ -13,7 +13,7 @@ import numpy as np
 
 from lungshift.ct.case import CaseRecord, Cohort
 from lungshift.errors import CheckpointError, InputError, ProtocolError
-from lungshift.learn.checkpoint import Checkpoint
+from lungshift.learn.checkpoint import Checkpoint, require_target
 from lungshift.learn.data import SliceSet
 from lungshift.learn.prediction import Predictor
 from lungshift.learn.signs import Signs, identify_model, signs_of_case
@@ -148,6 +148,7 @@ def calibrate(
         CohortError: No lesion masks, two cohorts of one name, or fewer than five patients that can be learned from.
         LeakageError: A scan stands in two cohorts, or belongs to two patients.
     """
+    require_target(checkpoint, "lesion")
     require_apart_by_file(cohorts)
     require_scorable(*cohorts)
     predictor, cases, left_out = Predictor.of(checkpoint, device), [], []

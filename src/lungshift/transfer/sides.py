@@ -11,9 +11,11 @@ import numpy as np
 from lungshift.audit.duplicates import Twins, find_twins, group_patients, require_apart, require_whole
 from lungshift.ct.case import CaseRecord, Cohort
 from lungshift.errors import CohortError, LeakageError, ProtocolError
+from lungshift.learn.settings import Target
 from lungshift.prepare.prepared import PreparedCohort, prepare_cohort
 from lungshift.prepare.slices import select_slices
 from lungshift.prepare.splits import Part, Split, split_by_patient, split_by_slice
+from lungshift.prepare.views import lungs_as_target
 from lungshift.transfer.outcome import CohortSummary, SplitSummary
 from lungshift.transfer.protocol import PrepareSettings, Protocol
 from lungshift.transfer.watcher import Watcher
@@ -79,6 +81,11 @@ def group_by_content(side: Side) -> Side:
     return side if side.patients_known else _regrouped(side, find_twins(side.prepared))
 
 
+def aim(side: Side, target: Target) -> Side:
+    """The side as a network of that target is trained and judged on it."""
+    return side if target == "lesion" else replace(side, prepared=lungs_as_target(side.prepared))
+
+
 def _regrouped(side: Side, twins: tuple[Twins, ...]) -> Side:
     patients = group_patients(side.prepared, twins)
     cases = tuple(replace(case, patient_id=who) for case, who in zip(side.prepared.cases, patients, strict=True))
@@ -120,15 +127,21 @@ def split_of(protocol: Protocol, side: Side, seed: int, budget: int | None = Non
     )
 
 
-def require_study(cohorts: Sequence[Cohort]) -> None:
-    """Refuse cohorts that no study can be made of, before anything is computed.
+def require_study(protocol: Protocol, cohorts: Sequence[Cohort]) -> None:
+    """Refuse a protocol and cohorts that no study can be made of, before anything is computed.
 
     Raises:
-        ProtocolError: Fewer than two cohorts.
+        ProtocolError: Fewer than two cohorts, or a network that finds lungs.
         CohortError, LeakageError: As for ``require_apart_by_file`` and ``require_scorable``.
     """
     if len(cohorts) < 2:
         raise ProtocolError(f"A study needs at least two cohorts; got {len(cohorts)}.")
+    if protocol.network.target != "lesion":
+        raise ProtocolError(
+            f"A study is about lesions, and protocol {protocol.name!r} finds {protocol.network.target}; train it by lungshift train, judge it "
+            "by lungshift evaluate.",
+            code="E_TARGET",
+        )
     require_apart_by_file(cohorts)
     require_scorable(*cohorts)
 
@@ -155,20 +168,15 @@ def require_apart_by_file(cohorts: Sequence[Cohort]) -> None:
                     )
 
 
-def require_scorable(*cohorts: Cohort) -> None:
+def require_scorable(*cohorts: Cohort, target: Target = "lesion") -> None:
     """Refuse cohorts that cannot be scored honestly.
 
     Raises:
-        CohortError: A case has no lesion mask.
+        CohortError: A case has no lesion mask; or where lungs are the target, no lung mask that a reader drew.
         LeakageError: Two patients of a cohort have one scan, so that a split by patient could test what was trained on.
     """
     for cohort in cohorts:
-        missing = [case.case_id for case in cohort.cases if not case.source.has_lesion]
-        if missing:
-            raise CohortError(
-                f"{cohort.name}: no lesion mask for {', '.join(missing[:5])}; only annotated cases can be scored.",
-                code="E_NO_LESION",
-            )
+        _require_masks(cohort, target)
         owner: dict[str, CaseRecord] = {}
         for case in cohort.cases:
             for digest in case.scan_checksums:
@@ -178,6 +186,22 @@ def require_scorable(*cohorts: Cohort) -> None:
                         f"{cohort.name}: {other.case_id} and {case.case_id} are one scan, of two patients by their ids. Give them one "
                         "patient id, or leave one out."
                     )
+
+
+def _require_masks(cohort: Cohort, target: Target) -> None:
+    if target == "lesion" and (missing := [case.case_id for case in cohort.cases if not case.source.has_lesion]):
+        raise CohortError(
+            f"{cohort.name}: no lesion mask for {', '.join(missing[:5])}; only annotated cases can be scored.",
+            code="E_NO_LESION",
+        )
+    drawn = {case.case_id: case.lung_source if case.source.has_lung else "none" for case in cohort.cases}
+    if target == "lung" and (other := {name: source for name, source in drawn.items() if source != "reader"}):
+        named = ", ".join(f"{name} ({source})" for name, source in list(other.items())[:5])
+        raise CohortError(
+            f"{cohort.name}: a network learns lungs, and is judged on them, from lung masks that a reader drew; those of {named} are "
+            "none. Leave these cases out, or give them a reader's lung masks.",
+            code="E_LUNG_SOURCE",
+        )
 
 
 def summarise_split(side: Side, split: Split, fold: int = 0) -> SplitSummary:

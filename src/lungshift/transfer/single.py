@@ -10,13 +10,14 @@ import numpy as np
 
 from lungshift.ct.case import CaseRecord, Cohort
 from lungshift.errors import LeakageError, ProtocolError
-from lungshift.learn.checkpoint import Checkpoint
+from lungshift.learn.checkpoint import Checkpoint, require_target
 from lungshift.learn.prediction import Predictor
 from lungshift.prepare.slices import SliceRule
 from lungshift.transfer.outcome import Scores, SplitSummary
 from lungshift.transfer.plan import Training
 from lungshift.transfer.protocol import PrepareSettings, Protocol
 from lungshift.transfer.sides import (
+    aim,
     group_by_content,
     prepare_side,
     require_scorable,
@@ -68,7 +69,8 @@ def train_cohort(
         watcher: Is told how it goes on.
 
     Raises:
-        CohortError: The cohort has no lesion masks.
+        CohortError: The cohort has no lesion masks, or for a network that finds lungs no lung masks by readers.
+        CheckpointError: ``start`` finds something else than the protocol's network.
         LeakageError: ``start`` was trained on, or chosen by, patients that would be tested here.
         ProtocolError: A budget of patients for a split by slice, or settings that do not fit ``start``.
     """
@@ -76,9 +78,13 @@ def train_cohort(
         raise ProtocolError(
             "A budget is in patients, and this protocol splits by slice; set split.train_slices instead."
         )
-    require_scorable(cohort)
+    target = protocol.network.target
+    if start:
+        require_target(start, target)
+    require_scorable(cohort, target=target)
     watcher = watcher or Silent()
     (side,), _ = settle_patients([prepare_side("source", cohort, folder / "prepared", protocol.prepare, watcher)])
+    side = aim(side, target)
     seed = protocol.seeds[0]
     split = split_of(protocol, side, seed, budget)
     if start:
@@ -110,22 +116,25 @@ def evaluate_cohort(
         checkpoint: What is judged.
         cohort: On what; each case needs a lesion mask.
         cache: Where prepared pictures go.
-        slices: Which slices take part; by default also those with lesion but no lung, where nothing is predicted.
+        slices: Which slices take part; by default also those with lesion but no lung, where nothing is predicted. Lungs are judged on
+            all slices.
         allow_leak: Also judge patients that the checkpoint was trained on.
         device: ``auto``, ``cpu``, ``cuda``.
         watcher: Is told how it goes on.
 
     Raises:
         LeakageError: The checkpoint was trained on, or chosen by, patients or scans of this cohort.
-        CohortError: The cohort has no lesion masks, or a case has no slice that takes part.
+        CohortError: The cohort has no lesion masks, or a case has no slice that takes part; for a network that finds lungs, no lung
+            masks by readers.
     """
-    require_scorable(cohort)
+    target = checkpoint.network.target
+    require_scorable(cohort, target=target)
     known = find_known(checkpoint, cohort, cohort.cases)
     if not allow_leak:
         _refuse(known, cohort)
     watcher = watcher or Silent()
-    settings = PrepareSettings(checkpoint.size, checkpoint.interpolation, slices)
-    side = group_by_content(prepare_side("target", cohort, cache, settings, watcher))
+    settings = PrepareSettings(checkpoint.size, checkpoint.interpolation, slices if target == "lesion" else "all")
+    side = aim(group_by_content(prepare_side("target", cohort, cache, settings, watcher)), target)
     watcher.stage(f"Testing on {len(side.rows)} slices")
     return Evaluated(score_rows(Predictor.of(checkpoint, device), side.prepared, side.rows, watcher), known)
 

@@ -135,7 +135,7 @@ def _study(
     setting: _Setting,
 ) -> Outcome:
     """Check, prepare, plan, work, and put together what came of it."""
-    require_study(cohorts)
+    require_study(protocol, cohorts)
     sides, twins = settle_patients(_prepare(protocol, cohorts, setting))
     bench = Bench(protocol, tuple(side.prepared for side in sides), setting.folder, setting.device)
     plan = plan_of(protocol, sides)
