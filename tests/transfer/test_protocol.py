@@ -95,7 +95,7 @@ def test_a_change_that_is_not_one_is_refused(change: str) -> None:
 
 
 def test_a_protocol_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(ProtocolError, match="demo, full, paper"):
+    with pytest.raises(ProtocolError, match="demo, full, lung, paper"):
         read_protocol("papre")
 
 
