@@ -72,7 +72,7 @@ def surface_of(
         return Surface(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
     counts, start = _counts(mask.voxels, steps)
     found = _contour(counts, np.prod(steps) / 2)
-    points, triangles = _smooth(found) if smooth else _arrays(found)
+    points, triangles = _smooth(found) if smooth else arrays_of(found)
     if reduce:
         points, triangles = _reduce(points, triangles, reduce)
     return _place(points, triangles, mask, start, steps)
@@ -134,8 +134,8 @@ def _smooth(found: Any) -> tuple[np.ndarray, np.ndarray]:
     smoother.NonManifoldSmoothingOn()
     smoother.NormalizeCoordinatesOn()
     smoother.Update()
-    before, triangles = _arrays(found)
-    after, _ = _arrays(smoother.GetOutput())
+    before, triangles = arrays_of(found)
+    after, _ = arrays_of(smoother.GetOutput())
     return before + np.clip(after - before, -_LARGEST_MOVE, _LARGEST_MOVE), triangles
 
 
@@ -147,13 +147,15 @@ def _reduce(points: np.ndarray, triangles: np.ndarray, share: float) -> tuple[np
     decimation.SetTargetReduction(share)
     decimation.VolumePreservationOn()
     decimation.Update()
-    return _arrays(decimation.GetOutput())
+    return arrays_of(decimation.GetOutput())
 
 
-def _arrays(poly: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Points and triangles of VTK's mesh."""
+def arrays_of(poly: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3) and triangles (m, 3) of ``vtkPolyData``."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
+    if not poly.GetNumberOfPoints():
+        return np.zeros((0, 3)), np.zeros((0, 3), np.int32)
     points = vtk_to_numpy(poly.GetPoints().GetData()).astype(np.float64)
     return points, vtk_to_numpy(poly.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int32)
 
