@@ -146,7 +146,7 @@ def _job(width: int, slices: int, micro_batch: int, prepared: str | None = None,
 
     import numpy as np
 
-    from lungshift.learn.data import SliceSet
+    from lungshift.learn.pictures import SliceSet
     from lungshift.learn.training import Job
     from lungshift.prepare.prepared import PreparedCohort, open_prepared
     from lungshift.prepare.slices import SLICE_DTYPE

@@ -20,7 +20,7 @@ import numpy as np
 from lungshift.ct.case import Case, Cohort
 from lungshift.ct.volume import Mask
 from lungshift.learn.checkpoint import Checkpoint, Decision
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor, predict_slices
 from lungshift.learn.settings import Augmentation, NetworkSettings, TrainingSettings
 from lungshift.learn.training import Job, fit

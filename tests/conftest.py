@@ -13,7 +13,7 @@ _PREPARE = ("grid", "histogram", "lungmask", "prepared", "slices", "splits", "wi
 install_import_hook(
     [
         *(f"lungshift.prepare.{room}" for room in _PREPARE),
-        *(f"lungshift.learn.{room}" for room in ("adaptation", "data", "prediction")),
+        *(f"lungshift.learn.{room}" for room in ("adaptation", "data", "pictures", "prediction")),
     ],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )

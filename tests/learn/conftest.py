@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.settings import NetworkSettings, TrainingSettings
 from lungshift.learn.training import Job
 from lungshift.prepare.prepared import PreparedCohort, prepare_cohort

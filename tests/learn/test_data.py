@@ -11,20 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungshift.errors import ProtocolError
-from lungshift.learn.data import (
-    MicroBatch,
-    SliceSet,
-    chunks,
-    cut_slices,
-    frame_shapes,
-    load_batches,
-    make_batch,
-    place_frame,
-    plan_epoch,
-    require_size,
-    seed_epoch,
-    slice_seed,
-)
+from lungshift.learn.data import MicroBatch, load_batches, make_batch, plan_epoch, seed_epoch, slice_seed
+from lungshift.learn.pictures import SliceSet, chunks, cut_slices, frame_shapes, place_frame, require_size
 from lungshift.learn.settings import Augmentation, NetworkSettings
 from lungshift.prepare.prepared import PreparedCohort
 from lungshift.prepare.windows import Window

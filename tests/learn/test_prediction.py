@@ -11,7 +11,7 @@ import torch
 from lungshift.ct.case import Case, CaseSlice
 from lungshift.errors import CheckpointError
 from lungshift.learn.checkpoint import Checkpoint, Decision, build_network
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor, decide, predict, predict_slices, predict_stream
 from lungshift.learn.settings import NetworkSettings
 from lungshift.prepare.grid import SliceGrid

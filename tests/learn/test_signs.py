@@ -16,7 +16,7 @@ from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import CheckpointError
 from lungshift.learn import signs
 from lungshift.learn.checkpoint import Checkpoint, Decision, build_network
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor
 from lungshift.learn.settings import NetworkSettings
 from lungshift.learn.signs import Signs, identify_model, signs_of_case

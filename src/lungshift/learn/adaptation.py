@@ -17,11 +17,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lungshift.errors import ProtocolError
 from lungshift.files import digest
-from lungshift.learn.checkpoint import Checkpoint
-from lungshift.learn.data import SliceSet, cut_slices, make_images
+from lungshift.learn.checkpoint import Checkpoint, weight_checksums
+from lungshift.learn.data import make_images
 from lungshift.learn.machine import describe_software, start_fabric
+from lungshift.learn.pictures import SliceSet, cut_slices
 from lungshift.learn.prediction import require_pictures
-from lungshift.learn.training import weight_checksums
 from lungshift.learn.unet import UNet
 
 _BATCH = 8
@@ -140,7 +140,7 @@ class _Fitting:
     def checkpoint(self, *how: object) -> Checkpoint:
         """The network as it is now; it was not trained on labels of these slices."""
         start = self.start
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+        weights = {name: tensor.numpy(force=True).copy() for name, tensor in self.network.state_dict().items()}
         made_of = (how, start.fingerprint, sorted(weight_checksums(start.weights).items()), self.slices.contents)
         return replace(
             start,

@@ -1,22 +1,29 @@
-"""A trained network on disk: weights as safetensors, and a JSON of everything needed to use them. Nothing is unpickled."""
+"""A trained network on disk: weights as safetensors, and a JSON of everything needed to use them. Nothing is unpickled.
+
+A checkpoint is read, checked and described without torch; only ``build`` makes torch's network of it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from lungshift.errors import CheckpointError, LungshiftError
 from lungshift.files import new_folder, sha256, write_json
 from lungshift.learn.history import EpochRecord, History
 from lungshift.learn.settings import NetworkSettings, Target
-from lungshift.learn.unet import UNet
+from lungshift.learn.shapes import first_difference, weight_shapes
 from lungshift.prepare.grid import Interpolation
 from lungshift.prepare.windows import Window
+
+if TYPE_CHECKING:
+    from lungshift.learn.unet import UNet
 
 _FORMAT = 1
 _WEIGHTS = "weights.safetensors"
@@ -45,7 +52,7 @@ class Checkpoint:
     """A trained network with all that prediction needs.
 
     Attributes:
-        weights: The network's state by name, float32 on the CPU.
+        weights: The network's state by name, float32; tensors of torch are taken too, on the CPU, and become arrays.
         network: What the network is and sees.
         size: Rows and columns of the picture that a slice is resized to.
         interpolation: How CT values are resized.
@@ -58,7 +65,7 @@ class Checkpoint:
         fingerprint: Of the job that made it; the same job need not be done again.
     """
 
-    weights: dict[str, Tensor]
+    weights: Mapping[str, np.ndarray]
     network: NetworkSettings
     size: int
     interpolation: Interpolation = "linear"
@@ -69,6 +76,9 @@ class Checkpoint:
     made_with: dict[str, str] = field(default_factory=dict)
     parent: dict[str, Any] | None = None
     fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", {name: np.asarray(weight) for name, weight in self.weights.items()})
 
     def with_decision(self, decision: Decision) -> Checkpoint:
         """The same network with another rule for its masks."""
@@ -83,22 +93,29 @@ class Checkpoint:
         }
         return {"format": _FORMAT, **named, **plain}
 
+    def require_fitting_weights(self) -> None:
+        """Refuse weights that are not those of the network.
+
+        Raises:
+            CheckpointError: ``E_SHAPE``, with the first weight that is missing, superfluous or of another shape.
+        """
+        found = {name: weight.shape for name, weight in self.weights.items()}
+        if difference := first_difference(weight_shapes(self.network), found):
+            raise CheckpointError(
+                f"The weights are not those of a U-Net of width {self.network.width}, {self.network.levels} levels and "
+                f"{self.network.channels} channels: {difference}.",
+                code="E_SHAPE",
+            )
+
     def build(self) -> UNet:
         """The network with its weights, ready to predict.
 
         Raises:
             CheckpointError: The weights are not those of such a network.
         """
+        self.require_fitting_weights()
         network = build_network(self.network)
-        expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
-        if expected != found:
-            raise CheckpointError(
-                f"The weights are not those of a U-Net of width {self.network.width}, {self.network.levels} levels and "
-                f"{self.network.channels} channels: {_first_difference(expected, found)}.",
-                code="E_SHAPE",
-            )
-        network.load_state_dict(self.weights)
+        load_weights(network, self.weights)
         return network.eval()
 
 
@@ -119,7 +136,21 @@ def require_target(checkpoint: Checkpoint, target: Target) -> None:
 
 def build_network(settings: NetworkSettings) -> UNet:
     """The network of these settings with fresh weights, drawn from torch's global generator."""
+    from lungshift.learn.unet import UNet
+
     return UNet(settings.channels, settings.width, settings.levels, settings.norm, settings.dropout)
+
+
+def load_weights(network: UNet, weights: Mapping[str, np.ndarray]) -> None:
+    """Copy a checkpoint's weights into torch's network."""
+    import torch
+
+    network.load_state_dict({name: torch.as_tensor(np.array(weight)) for name, weight in weights.items()})
+
+
+def weight_checksums(weights: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """SHA-256 of every weight by its name."""
+    return {name: hashlib.sha256(np.asarray(weight).tobytes()).hexdigest() for name, weight in weights.items()}
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = False) -> None:
@@ -129,10 +160,10 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = F
         OutputError: The folder exists and ``overwrite`` is not set.
         ResourceError: The disk is full.
     """
-    from safetensors.torch import save_file
+    from safetensors.numpy import save_file
 
     with new_folder(folder, overwrite=overwrite) as part:
-        save_file({name: tensor.contiguous() for name, tensor in checkpoint.weights.items()}, part / _WEIGHTS)
+        save_file({name: np.asarray(weight, order="C") for name, weight in checkpoint.weights.items()}, part / _WEIGHTS)
         write_json(part / _DESCRIPTION, {**checkpoint.describe(), "weights_sha256": sha256(part / _WEIGHTS)})
 
 
@@ -143,7 +174,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: Not a checkpoint, damaged, of another version, or with weights that are not finite or do not fit.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     _refuse_pickles(folder)
     try:
@@ -162,7 +193,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{folder} is not a checkpoint of lungshift ({type(error).__name__}: {error}); expected a folder with {_DESCRIPTION} and {_WEIGHTS}."
         ) from error
     _require_finite(checkpoint, folder)
-    checkpoint.build()
+    checkpoint.require_fitting_weights()
     return checkpoint
 
 
@@ -205,17 +236,10 @@ def _refuse_pickles(folder: Path) -> None:
 def _require_finite(checkpoint: Checkpoint, folder: Path) -> None:
     bad = [
         name
-        for name, tensor in checkpoint.weights.items()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+        for name, weight in checkpoint.weights.items()
+        if weight.dtype.kind == "f" and not np.isfinite(weight).all()
     ]
     if bad:
         raise CheckpointError(
             f"{folder}: weights that are NaN or infinite in {', '.join(bad[:3])}; it cannot predict.", code="E_NAN"
         )
-
-
-def _first_difference(expected: dict[str, tuple], found: dict[str, tuple]) -> str:
-    for name in expected.keys() | found.keys():
-        if expected.get(name) != found.get(name):
-            return f"{name} should be {expected.get(name, 'absent')} and is {found.get(name, 'absent')}"
-    return "no difference"

@@ -1,53 +1,75 @@
-"""From a checkpoint and slices to probabilities, and to a mask on the scan's own grid."""
+"""From a checkpoint and slices to probabilities, and to a mask on the scan's own grid. Arrays only: the engine is behind ``learn.engine``."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Int64, Shaped
-from lightning.fabric import Fabric
-from torch import Tensor, nn
 
-from lungshift.ct.case import Case, CaseSlice
+from lungshift.ct.case import Case, CaseSlice, CaseSource, InMemory
 from lungshift.ct.volume import Mask
 from lungshift.errors import CheckpointError
 from lungshift.learn.checkpoint import Checkpoint, Decision, require_target
-from lungshift.learn.data import SliceSet, chunks, cut_slices, frame_shapes, make_images, place_frame
-from lungshift.learn.machine import start_fabric
+from lungshift.learn.engine import Engine, start_engine
+from lungshift.learn.pictures import (
+    SliceSet,
+    chunks,
+    cut_slices,
+    frame_shapes,
+    place_frame,
+    require_size,
+    stack_channels,
+)
 from lungshift.learn.settings import Target
-from lungshift.prepare.grid import SliceGrid
+from lungshift.prepare.grid import Interpolation, SliceGrid
 from lungshift.prepare.prepared import slices_away
 from lungshift.prepare.slices import bounding_box
 
 _BATCH = 8
 _T = TypeVar("_T")
 
+AddLungs = Callable[[Iterator[CaseSlice]], Iterable[CaseSlice]]
+"""Gives the slices of a scan their lung masks as they pass, in the order in which they come; ``dataclasses.replace`` does it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A checkpoint on a device, ready to predict pictures."""
+    """A checkpoint and the engine that computes it, ready to predict pictures.
+
+    Attributes:
+        checkpoint: The network, and what it takes.
+        engine: What computes it.
+    """
 
     checkpoint: Checkpoint
-    model: nn.Module
-    fabric: Fabric
+    engine: Engine
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, device: str = "auto", precision: str = "bf16") -> Predictor:
-        """Build the network and put it on the device.
+        """Start the engine: OpenVINO on a CPU, torch on a graphics card or where OpenVINO is missing.
+
+        Args:
+            checkpoint: The network.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            precision: ``bf16`` (where the processor has it) or ``fp32``.
 
         Raises:
             MissingError: The device is not there.
             CheckpointError: The weights do not fit the network.
+            ProtocolError: The network cannot halve its pictures often enough, or there is no such precision.
         """
-        fabric = start_fabric(device, "bf16" if precision == "bf16" else "fp32", checkpoint.seed)
-        network = checkpoint.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(checkpoint, fabric.setup(network).eval(), fabric)
+        require_size(checkpoint.size, checkpoint.network)
+        return cls(checkpoint, start_engine(checkpoint, device, precision))
+
+    def describe(self) -> dict[str, str]:
+        """What computes, for the manifest of a run: engine with version, device, precision, threads, instructions."""
+        return self.engine.describe()
 
     def probability(
         self, hu: Shaped[np.ndarray, "n neighbour size size"], lung: Bool[np.ndarray, "n size size"]
@@ -73,16 +95,17 @@ class Predictor:
         return result * lung if self.checkpoint.decision.inside_lung else result
 
     def _run(self, hu: np.ndarray, lung: np.ndarray) -> np.ndarray:
-        images = self.fabric.to_device(make_images(hu, lung, self.checkpoint.network))
-        probability = self._forward(images)
+        images = stack_channels(hu, lung, self.checkpoint.network)
+        probability = _sigmoid(self.engine.logits(images))
         if self.checkpoint.decision.flips:
-            probability = (probability + self._forward(images.flip(-1)).flip(-1)) / 2
-        return np.asarray(probability.cpu().numpy())
+            mirrored = _sigmoid(self.engine.logits(images[..., ::-1]))
+            probability = (probability + mirrored[..., ::-1]) / 2
+        return probability
 
-    def _forward(self, images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = self.model(images)
-            return logits.float().sigmoid()[:, 0]
+
+def _sigmoid(logits: Float32[np.ndarray, "n row column"]) -> Float32[np.ndarray, "n row column"]:
+    with np.errstate(over="ignore"):  # beyond the range of float32 the answer is 0, as it should be
+        return np.asarray(1 / (1 + np.exp(-logits)))
 
 
 def require_pictures(checkpoint: Checkpoint, slices: SliceSet) -> None:
@@ -128,6 +151,47 @@ def decide(
     return np.asarray(mask & ~few)
 
 
+@dataclass(frozen=True, eq=False)
+class SlicePrediction:
+    """What was found in one slice of a scan, on its own pixels.
+
+    Attributes:
+        index: Of the slice, from the foot.
+        lung: The lung mask that the prediction went by.
+        lesion: The predicted lesion.
+    """
+
+    index: int
+    lung: Bool[np.ndarray, "row column"]
+    lesion: Bool[np.ndarray, "row column"]
+
+
+def predict_source(
+    predictor: Predictor, source: CaseSource, add_lungs: AddLungs | None = None
+) -> Iterator[SlicePrediction]:
+    """Lung and lesion masks of a scan's slices on their own pixels, as the slices come from its files, in constant memory.
+
+    What only the whole scan shows (damage, values that are not HU, a mirrored lung mask) is raised in the end: trust nothing
+    before the iteration is over, and write through ``lungshift.io.writing.MaskWriter``, which keeps nothing of a scan that fails.
+
+    Args:
+        predictor: What predicts.
+        source: The scan; slices come in the order of its files.
+        add_lungs: Makes the lung masks, where the source has none or where others are wanted.
+
+    Raises:
+        CheckpointError: ``E_NO_LUNG``: a slice comes without lung mask. ``E_TARGET``: the checkpoint finds lungs.
+        InputError: Whatever keeps the scan from being read.
+    """
+    require_target(predictor.checkpoint, "lesion")
+    _, rows, columns = source.geometry.shape
+    pieces: Iterable[CaseSlice] = source.slices()
+    if add_lungs:
+        pieces = add_lungs(iter(pieces))
+    grid = SliceGrid(rows, columns, predictor.checkpoint.size)
+    return _predict(predictor, pieces, grid, source.geometry.spacing_mm[0])
+
+
 def predict_stream(
     predictor: Predictor, slices: Iterable[CaseSlice], grid: SliceGrid, slice_mm: float, target: Target = "lesion"
 ) -> Iterator[tuple[int, Bool[np.ndarray, "row column"]]]:
@@ -144,36 +208,75 @@ def predict_stream(
         CheckpointError: A slice comes without lung mask; make one first. Or the checkpoint finds something else.
     """
     require_target(predictor.checkpoint, target)
+    for found in _predict(predictor, slices, grid, slice_mm):
+        yield found.index, found.lesion
+
+
+def _predict(
+    predictor: Predictor, slices: Iterable[CaseSlice], grid: SliceGrid, slice_mm: float
+) -> Iterator[SlicePrediction]:
+    """Slices without lung take no part: they are not resized, not looked at, and have no lesion."""
     checkpoint, scale = predictor.checkpoint, max(grid.rows, grid.columns) / grid.size
-    pictures = (
-        _Picture(piece.index, grid.image(piece.hu, checkpoint.interpolation), grid.mask(_lung_of(piece)))
-        for piece in slices
-    )
+    pictures = (_Picture(piece, _lung_of(piece), grid, checkpoint.interpolation) for piece in slices)
     steps = [slices_away(offset, slice_mm) for offset in checkpoint.network.offsets_mm]
-    for group in _batched(_with_neighbours(pictures, steps), _BATCH):
-        hu = np.stack([stack for _, stack in group]).astype(np.float32)
-        lung = np.stack([picture.lung for picture, _ in group])
-        for (picture, _), probability in zip(group, predictor.probability(hu, lung), strict=True):
-            yield picture.index, decide(grid.back(probability), checkpoint.decision, scale**2)
+    for group in _batched(_with_neighbours(pictures, steps), predictor.engine.batch):
+        alive = [(picture, stack) for picture, stack in group if stack is not None]
+        masks = {}
+        if alive:
+            hu = np.stack([stack for _, stack in alive])
+            found = predictor.probability(hu, np.stack([picture.lung for picture, _ in alive]))
+            for (picture, _), probability in zip(alive, found, strict=True):
+                masks[picture.index] = decide(grid.back(probability), checkpoint.decision, scale**2)
+        for picture, _ in group:
+            lesion = masks.get(picture.index)
+            yield SlicePrediction(
+                picture.index, picture.own_lung, np.zeros_like(picture.own_lung) if lesion is None else lesion
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    index: int
-    hu: np.ndarray
-    lung: np.ndarray
+    """A slice that becomes a picture when it is first looked at."""
+
+    piece: CaseSlice
+    own_lung: np.ndarray
+    grid: SliceGrid
+    interpolation: Interpolation
+
+    @property
+    def index(self) -> int:
+        return self.piece.index
+
+    @cached_property
+    def hu(self) -> np.ndarray:
+        return self.grid.image(self.piece.hu, self.interpolation)
+
+    @cached_property
+    def lung(self) -> np.ndarray:
+        return self.grid.mask(self.own_lung)
+
+    @cached_property
+    def has_lung(self) -> bool:
+        return bool(self.own_lung.any()) and bool(self.lung.any())
 
 
-def _with_neighbours(pictures: Iterable[_Picture], steps: list[int]) -> Iterator[tuple[_Picture, np.ndarray]]:
-    """Each picture with those so many slices away; past an end of the scan the last one stands in. Keeps only what is near."""
+def _with_neighbours(
+    pictures: Iterable[_Picture], steps: list[int]
+) -> Iterator[tuple[_Picture, Float32[np.ndarray, "neighbour size size"] | None]]:
+    """Each picture with those so many slices away, or with None if it has no lung; past an end of the scan the last one stands in.
+
+    Keeps only what is near.
+    """
     reach = max((abs(step) for step in steps), default=0)
     near: dict[int, _Picture] = {}
     waiting: deque[_Picture] = deque()
 
-    def stacked(picture: _Picture) -> tuple[_Picture, np.ndarray]:
+    def stacked(picture: _Picture) -> tuple[_Picture, np.ndarray | None]:
+        if not picture.has_lung:
+            return picture, None
         low, high = min(near), max(near)
         wanted = [min(max(picture.index + step, low), high) for step in (0, *steps)]
-        return picture, np.stack([near[index].hu for index in wanted])
+        return picture, np.stack([near[index].hu for index in wanted]).astype(np.float32, copy=False)
 
     for picture in pictures:
         near[picture.index] = picture
@@ -193,14 +296,9 @@ def predict(predictor: Predictor, case: Case) -> Mask:
     Raises:
         CheckpointError: The case has no lung mask; make one first, by threshold say. Or it is a checkpoint that finds lungs.
     """
-    n, rows, columns = case.volume.geometry.shape
-    voxels = np.zeros((n, rows, columns), dtype=bool)
-    lung = None if case.lung is None else case.lung.voxels
-    pieces = (CaseSlice(k, case.volume.hu[k], None if lung is None else lung[k], None) for k in range(n))
-    for index, mask in predict_stream(
-        predictor, pieces, SliceGrid(rows, columns, predictor.checkpoint.size), case.volume.geometry.spacing_mm[0]
-    ):
-        voxels[index] = mask
+    voxels = np.zeros(case.volume.geometry.shape, dtype=bool)
+    for found in predict_source(predictor, InMemory.of(case)):
+        voxels[found.index] = found.lesion
     return Mask(voxels, case.volume.geometry)
 
 

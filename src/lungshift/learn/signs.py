@@ -9,21 +9,18 @@ features at the bottom of the U, and the HU of the lung, as a window clips what 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
-from torch import Tensor
 from torch.nn import functional
 
 from lungshift.files import digest
-from lungshift.learn.checkpoint import Checkpoint
-from lungshift.learn.data import SliceSet, chunks, cut_slices, frame_shapes, make_images, place_frame
+from lungshift.learn.checkpoint import Checkpoint, weight_checksums
+from lungshift.learn.pictures import SliceSet, chunks, cut_slices, frame_shapes, place_frame, stack_channels
 from lungshift.learn.prediction import Predictor, decide, require_pictures
 from lungshift.learn.settings import NetworkSettings
-from lungshift.learn.training import weight_checksums
-from lungshift.learn.unet import UNet
 from lungshift.prepare.slices import bounding_box
 
 _BATCH = 8
@@ -191,19 +188,12 @@ def _features(
     settings, size = predictor.checkpoint.network, len(lung)
     box = np.array(bounding_box(lung))
     place = place_frame(box, frame_shapes(box[None], size, settings)[0], size)
-    images = make_images(hu[None][..., *place], lung[None][..., *place], settings)
-    bottom = _bottom(cast(UNet, predictor.model), predictor.fabric.to_device(images))
+    images = stack_channels(hu[None][..., *place], lung[None][..., *place], settings)
+    bottom = torch.from_numpy(predictor.engine.bottom(images))
     share = torch.from_numpy(lung[place].astype(np.float32))[None, None]
     share = functional.avg_pool2d(share, 1 << settings.levels)
-    total = (bottom.float().cpu() * share).sum(dim=(0, 2, 3))
+    total = (bottom * share).sum(dim=(0, 2, 3))
     return total.double().numpy(), float(share.sum())
-
-
-def _bottom(network: UNet, images: Tensor) -> Tensor:
-    with torch.inference_mode():
-        for block in network.down[:-1]:
-            images = functional.max_pool2d(block(images), 2)
-        return cast(Tensor, network.down[-1](images))
 
 
 def _widen(mask: Bool[np.ndarray, "n size size"]) -> Bool[np.ndarray, "n size size"]:

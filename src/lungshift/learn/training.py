@@ -19,24 +19,15 @@ from typing import cast, get_args
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from lungshift.errors import ProtocolError, TrainingError
-from lungshift.learn.checkpoint import Checkpoint, build_network, require_target
-from lungshift.learn.data import (
-    Batch,
-    MicroBatch,
-    SliceSet,
-    chunks,
-    load_batches,
-    plan_epoch,
-    require_size,
-    seed_epoch,
-    slice_seed,
-)
+from lungshift.learn.checkpoint import Checkpoint, build_network, load_weights, require_target, weight_checksums
+from lungshift.learn.data import Batch, MicroBatch, load_batches, plan_epoch, seed_epoch, slice_seed
 from lungshift.learn.history import EpochRecord, History
 from lungshift.learn.losses import slice_loss
 from lungshift.learn.machine import describe_software, start_fabric
+from lungshift.learn.pictures import SliceSet, chunks, require_size
 from lungshift.learn.settings import Augmentation, NetworkSettings, Trainable, TrainingSettings
 from lungshift.learn.state import TrainingState, load_state, save_state
 from lungshift.learn.unet import UNet
@@ -147,7 +138,7 @@ def fit(
 def _begin(job: Job, fabric: Fabric, state_file: Path | None) -> TrainingState:
     network = build_network(job.network)
     if job.start:
-        network.load_state_dict(job.start.weights)
+        load_weights(network, job.start.weights)
     for part in network.frozen(job.trainable):
         part.requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -279,7 +270,7 @@ def _optimiser(network: nn.Module, settings: TrainingSettings) -> torch.optim.Op
 
 def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
     return Checkpoint(
-        weights={name: tensor.clone() for name, tensor in state.best.items()},
+        weights={name: tensor.numpy(force=True).copy() for name, tensor in state.best.items()},
         network=job.network,
         size=job.train.size,
         interpolation=job.train.interpolation,
@@ -290,11 +281,3 @@ def _checkpoint(job: Job, state: TrainingState) -> Checkpoint:
         parent=job.start.describe() if job.start else None,
         fingerprint=job.fingerprint,
     )
-
-
-def weight_checksums(weights: dict[str, Tensor]) -> dict[str, str]:
-    """SHA-256 of every tensor by its name."""
-    return {
-        name: hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-        for name, tensor in weights.items()
-    }

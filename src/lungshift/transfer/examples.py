@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lungshift.learn.checkpoint import load_checkpoint
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor, decide, predict_slices
 from lungshift.measure.overlap import dice
 from lungshift.prepare.prepared import PreparedCohort

@@ -14,7 +14,7 @@ import numpy as np
 from lungshift.ct.case import CaseRecord, Cohort
 from lungshift.errors import CheckpointError, InputError, ProtocolError
 from lungshift.learn.checkpoint import Checkpoint, require_target
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor
 from lungshift.learn.signs import Signs, identify_model, signs_of_case
 from lungshift.measure.overlap import dice

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor, decide, predict_slices
 from lungshift.measure.overlap import CountTable, count_slices
 from lungshift.prepare.prepared import PreparedCohort

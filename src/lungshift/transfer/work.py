@@ -14,7 +14,7 @@ from lungshift.errors import CheckpointError
 from lungshift.files import digest, write_arrays
 from lungshift.learn.adaptation import adapt_batch_norm, adapt_tent
 from lungshift.learn.checkpoint import Checkpoint, Decision, load_checkpoint, save_checkpoint
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor, decide, predict_slices
 from lungshift.learn.training import Job, fit
 from lungshift.measure.overlap import count_slices
