@@ -82,22 +82,34 @@ def write_file(path: Path, write: Callable[[Path], object], verify: Callable[[Pa
     Raises:
         ResourceError: The disk is full, the folder cannot be written or the file reads back wrong; ``path`` is as it was.
     """
+    with new_file(path, verify) as temporary, resource_errors(path):
+        write(temporary)
+
+
+@contextmanager
+def new_file(path: Path, verify: Callable[[Path], bool] | None = None) -> Iterator[Path]:
+    """Yield an empty file beside ``path`` that takes its name only when the block ends without an error; as ``write_file``.
+
+    Within the block only a full disk is told as an error of ``path``, as a block may read other files.
+    """
     with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         handle, name = tempfile.mkstemp(prefix=_temporary(path), suffix="".join(path.suffixes[-2:]), dir=path.parent)
         os.close(handle)
         temporary = Path(name)
-        try:
-            write(temporary)
+    try:
+        with resource_errors(path, only_space=True):
+            yield temporary
+        with resource_errors(path):
             _flush(temporary)
             if verify and not verify(temporary):
                 raise OSError(errno.EIO, "what was read back is not what was written")
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
             _flush(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lungshift.ct.case import Case, CaseSlice
-from lungshift.errors import CheckpointError
+from lungshift.ct.case import Case, CaseSlice, InMemory
+from lungshift.errors import CheckpointError, FileFormatError
+from lungshift.io.nifti import read_mask
+from lungshift.io.scan import open_scan
+from lungshift.io.writing import new_mask, write_mask, write_volume
 from lungshift.learn.checkpoint import Checkpoint, Decision, build_network
 from lungshift.learn.pictures import SliceSet
-from lungshift.learn.prediction import Predictor, decide, predict, predict_slices, predict_stream
+from lungshift.learn.prediction import Predictor, decide, predict, predict_slices, predict_source, predict_stream
 from lungshift.learn.settings import NetworkSettings
 from lungshift.prepare.grid import SliceGrid
 from lungshift.prepare.prepared import PreparedCohort
@@ -85,6 +90,61 @@ def test_slices_may_come_from_head_to_foot() -> None:
 
 def test_a_slice_without_lung_has_no_lesion() -> None:
     assert not predict(predictor(), tiny_case()).voxels[0].any()
+
+
+def test_a_slice_without_lung_is_neither_resized_nor_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, ours, seen = tiny_case(size=32), bright(16), []
+    image = SliceGrid.image
+    monkeypatch.setattr(SliceGrid, "image", lambda grid, hu, how: seen.append(hu) or image(grid, hu, how))
+
+    found = predict(ours, case)
+
+    assert [hu.tolist() for hu in seen] == case.volume.hu[1:].tolist(), "the lowest slice has no lung"
+    assert found.voxels[1:].any()
+
+
+def test_a_scan_on_disk_is_predicted_as_it_streams_and_as_when_it_is_whole(tmp_path: Path) -> None:
+    case, ours = tiny_case(), predictor()
+    scan, lung, lesion = (tmp_path / f"{name}.nii.gz" for name in ("scan", "lung", "lesion"))
+    write_volume(case.volume, scan)
+    write_mask(case.lung, lung)  # type: ignore[arg-type]
+
+    source = open_scan(scan, lung=lung)
+    with new_mask(lesion, source.geometry, like=scan) as writer:
+        for found in predict_source(ours, source):
+            writer.write(found.index, found.lesion)
+            np.testing.assert_array_equal(found.lung, case.lung.voxels[found.index])  # type: ignore[union-attr]
+
+    whole = predict(ours, case)
+    assert whole.voxels.any()
+    np.testing.assert_array_equal(read_mask(lesion, source.geometry).voxels, whole.voxels)
+
+
+def test_lungs_may_be_added_as_the_slices_pass() -> None:
+    case, ours = tiny_case(), predictor()
+
+    def add_lungs(pieces: Iterator[CaseSlice]) -> Iterator[CaseSlice]:
+        for piece in pieces:
+            yield replace(piece, lung=case.lung.voxels[piece.index])  # type: ignore[union-attr]
+
+    found = predict_source(ours, InMemory.of(tiny_case(lung=False)), add_lungs)
+
+    np.testing.assert_array_equal(np.stack([one.lesion for one in found]), predict(ours, case).voxels)
+
+
+def test_a_damaged_scan_is_refused_though_its_first_slices_were_predicted(tmp_path: Path) -> None:
+    case = tiny_case()
+    scan, lung, lesion = (tmp_path / f"{name}.nii.gz" for name in ("scan", "lung", "lesion"))
+    write_volume(case.volume, scan)
+    write_mask(case.lung, lung)  # type: ignore[arg-type]
+    scan.write_bytes(scan.read_bytes()[:-6] + b"broken")
+    source = open_scan(scan, lung=lung)
+
+    with pytest.raises(FileFormatError), new_mask(lesion, source.geometry, like=scan) as writer:
+        for found in predict_source(predictor(), source):
+            writer.write(found.index, found.lesion)
+
+    assert not lesion.exists()
 
 
 def test_the_mirrored_slice_may_be_averaged_in() -> None:

@@ -54,6 +54,11 @@ class Layout:
         plane = stored.T if self.axes[1] == 0 else stored
         return np.ascontiguousarray(plane[_steps(self.flipped[1:])])
 
+    def turn_plane_back(self, plane: np.ndarray) -> np.ndarray:
+        """The stored (j, i) view of a canonical slice: ``turn_plane`` undone."""
+        plane = plane[_steps(self.flipped[1:])]
+        return plane.T if self.axes[1] == 0 else plane
+
 
 def layout_of(header: Header, oblique: Literal["refuse", "resample"] = "refuse") -> Layout:
     """How the file lies in the patient.

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lungshift.ct.case import Case
-from lungshift.io.dicom import read_series
-from lungshift.io.nifti import read_mask, read_volume
+from lungshift.ct.case import Case, CaseSource
+from lungshift.io.dicom import DicomSource
+from lungshift.io.layouts import EITHER_LUNG
+from lungshift.io.nifti import NiftiSource
 
 
-def read_scan(path: Path, *, lung: Path | None = None, series_uid: str | None = None) -> Case:
-    """Read a scan with its lung mask, if there is one.
+def open_scan(path: Path, *, lung: Path | None = None, series_uid: str | None = None) -> CaseSource:
+    """A scan, with its lung mask if there is one, that can be read whole or slice by slice; nothing is read yet.
 
     Args:
         path: A NIfTI file, or a folder with DICOM files.
         lung: Lung mask as NIfTI (labels 1, or 1 and 2 for the two lungs), on the scan's grid.
         series_uid: Which series, where the folder holds several.
+    """
+    if path.is_dir():
+        return DicomSource(path, series_uid, lung=lung, lung_labels=EITHER_LUNG)
+    return NiftiSource(path, lung, lung_labels=EITHER_LUNG)
+
+
+def read_scan(path: Path, *, lung: Path | None = None, series_uid: str | None = None) -> Case:
+    """Read a scan whole with its lung mask, if there is one; as ``open_scan``.
 
     Raises:
-        InputError: It cannot be read as a CT scan; the message says why.
+        InputError: It cannot be read as a CT scan, or the mask does not fit; the message says why.
     """
-    volume = read_series(path, series_uid=series_uid) if path.is_dir() else read_volume(path)
-    mask = read_mask(lung, volume.geometry, labels=frozenset({1, 2})) if lung else None
+    volume, mask, _ = open_scan(path, lung=lung, series_uid=series_uid).read()
     return Case(volume, mask, case_id=path.name)

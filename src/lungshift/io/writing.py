@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from isal import isal_zlib
+from jaxtyping import Bool
 
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
-from lungshift.errors import GeometryError, InputError
-from lungshift.files import write_file
+from lungshift.errors import AnnotationError, GeometryError, InputError
+from lungshift.files import new_file, resource_errors, write_file
+from lungshift.io.gzip import ByteStream
 from lungshift.io.header import Header, Intake, read_header
-from lungshift.io.nifti import read_mask, read_volume
+from lungshift.io.nifti import read_volume
 from lungshift.io.orientation import Layout, layout_of
 
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -24,6 +28,7 @@ _PLACE = (
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
 _ANY = Intake(require_hu=False, assume_spacing=True)
+_LEVEL, _GZIP, _PIECE = 3, 31, 1 << 18
 
 
 def write_mask(mask: Mask, path: Path | str, like: Path | str | None = None) -> None:
@@ -39,11 +44,161 @@ def write_mask(mask: Mask, path: Path | str, like: Path | str | None = None) -> 
         GeometryError: The mask is not on the grid of ``like``.
         ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
     """
+    with new_mask(path, mask.geometry, like) as writer:
+        for index in writer.order:
+            writer.write(index, mask.voxels[index])
 
-    def same(written: Path) -> bool:
-        return np.array_equal(read_mask(written, mask.geometry).voxels, mask.voxels)
 
-    _write(mask.voxels.astype(np.uint8), mask.geometry, Path(path), like, same)
+@contextmanager
+def new_mask(path: Path | str, geometry: Geometry, like: Path | str | None = None) -> Iterator[MaskWriter]:
+    """Write a mask slice by slice in constant memory; the file appears when the block ends without an error, and not before.
+
+    It is read back and compared first. ``write_mask`` says what the file holds.
+
+    Args:
+        path: Where; an existing file is replaced only once the new one is whole.
+        geometry: The mask's grid.
+        like: As for ``write_mask``. Slices that come in another order than that of the file wait in memory, a bit a voxel.
+
+    Raises:
+        GeometryError: The mask is not on the grid of ``like``, or slices are missing in the end (``E_MASK_SLICES``).
+        ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
+    """
+    path = Path(path)
+    header, layout = _header_and_layout(geometry, path, like, np.dtype(np.uint8))
+    begin = header.binaryblock + bytes(4)
+    writer = MaskWriter(path, layout)
+
+    def same(temporary: Path) -> bool:
+        return _checksum(temporary, len(begin)) == (begin, writer.checksum)
+
+    with new_file(path, same) as temporary:
+        with resource_errors(path):
+            stream = _Stream(temporary)
+        with stream:
+            writer.begin(stream, begin)
+            yield writer
+            writer.finish()
+
+
+class MaskWriter:
+    """Takes the slices of one mask, each once; made by ``new_mask``."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._path, self._layout = path, layout
+        self._count = layout.geometry.shape[0]
+        self._waiting: dict[int, np.ndarray] = {}
+        self._next = 0
+        self._taken: set[int] = set()
+        self.checksum = 0
+
+    @property
+    def order(self) -> range:
+        """The slices in the order of the file, which need not wait for each other."""
+        return range(self._count)[:: -1 if self._layout.flipped[0] else 1]
+
+    def write(self, index: int, mask: Bool[np.ndarray, "row column"]) -> None:
+        """Take one slice, counted from the foot.
+
+        Raises:
+            GeometryError: There is no such slice, it was written before, or it has another shape.
+            AnnotationError: The array is not bool.
+            ResourceError: The disk is full.
+        """
+        self._require(index, mask)
+        self._taken.add(index)
+        if not self._layout.streams:
+            self._waiting[index] = np.packbits(mask)
+            return
+        place = self.order[index]
+        if place != self._next:
+            self._waiting[place] = np.packbits(mask)
+            return
+        self._put(self._layout.turn_plane_back(mask))
+        self._next += 1
+        while self._next in self._waiting:
+            self._put(self._layout.turn_plane_back(self._unpacked(self._waiting.pop(self._next))))
+            self._next += 1
+
+    def begin(self, stream: _Stream, header: bytes) -> None:
+        """Start the file with its header."""
+        self._stream = stream
+        with resource_errors(self._path):
+            stream.write(header)
+
+    def finish(self) -> None:
+        """Write what waits, and refuse a mask with slices missing."""
+        if missing := self._count - len(self._taken):
+            raise GeometryError(
+                f"Cannot write {self._path}: {missing} of {self._count} slices of the mask never came.",
+                code="E_MASK_SLICES",
+            )
+        if self._waiting:
+            whole = np.empty(self._layout.geometry.shape, np.bool_)
+            for index, plane in enumerate(whole):
+                plane[:] = self._unpacked(self._waiting.pop(index))
+            for plane in self._layout.turn_back(whole):
+                self._put(plane)
+        with resource_errors(self._path):
+            self._stream.finish()
+
+    def _put(self, plane: np.ndarray) -> None:
+        data = np.ascontiguousarray(plane).view(np.uint8).data.cast("B")
+        self.checksum = isal_zlib.crc32(data, self.checksum)
+        with resource_errors(self._path):
+            self._stream.write(data)
+
+    def _unpacked(self, bits: np.ndarray) -> np.ndarray:
+        _, rows, columns = self._layout.geometry.shape
+        return np.unpackbits(bits, count=rows * columns).view(np.bool_).reshape(rows, columns)
+
+    def _require(self, index: int, mask: np.ndarray) -> None:
+        shape = self._layout.geometry.shape
+        if index not in range(self._count) or index in self._taken:
+            why = "was written before" if index in self._taken else "is none of its slices"
+            raise GeometryError(f"Slice {index} of {self._path}, which has {self._count}, {why}.", code="E_MASK_SLICES")
+        if mask.shape != shape[1:]:
+            raise GeometryError(
+                f"Slice {index} of {self._path} should have {shape[1:]} rows and columns and has {mask.shape}.",
+                code="E_MASK_SHAPE",
+            )
+        if mask.dtype != np.bool_:
+            raise AnnotationError(f"A mask is bool; got {mask.dtype}. Say which labels belong to it.")
+
+
+class _Stream:
+    """A file that is written from front to back, deflated where its name ends in ``.gz``, without a time: equal masks give equal files."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._deflate = isal_zlib.compressobj(_LEVEL, wbits=_GZIP) if path.name.endswith(".gz") else None
+
+    def __enter__(self) -> _Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # the bytes are safe after ``finish``; without it they are thrown away
+            self._file.close()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes."""
+        self._file.write(self._deflate.compress(data) if self._deflate else data)
+
+    def finish(self) -> None:
+        """Nothing follows."""
+        if self._deflate:
+            self._file.write(self._deflate.flush())
+        self._file.flush()
+
+
+def _checksum(path: Path, begin: int) -> tuple[bytes, int]:
+    """The first bytes of a file and the CRC-32 of the others, inflated and checked to the end."""
+    with ByteStream(path, strict=True) as stream:
+        first, checksum = stream.take(begin), 0
+        while piece := stream.take_up_to(_PIECE):
+            checksum = isal_zlib.crc32(piece, checksum)
+        stream.finish()
+    return first, checksum
 
 
 def write_volume(volume: Volume, path: Path | str, like: Path | str | None = None) -> None:
@@ -62,33 +217,34 @@ def write_volume(volume: Volume, path: Path | str, like: Path | str | None = Non
 
 
 def _write(array: np.ndarray, geometry: Geometry, path: Path, like: Path | str | None, same: Any) -> None:
+    header, layout = _header_and_layout(geometry, path, like, array.dtype)
+    stored = np.ascontiguousarray(layout.turn_back(array), array.dtype.newbyteorder("<"))
+
+    def write(temporary: Path) -> None:
+        with _Stream(temporary) as stream:
+            stream.write(header.binaryblock + bytes(4))
+            for plane in stored:
+                stream.write(plane.data.cast("B"))
+            stream.finish()
+
+    write_file(path, write, same)
+
+
+def _header_and_layout(geometry: Geometry, path: Path, like: Path | str | None, dtype: np.dtype) -> tuple[Any, Layout]:
+    """The header of the file to write, and how its voxels lie."""
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"A NIfTI file is named .nii or .nii.gz; got {path}.", code="E_SUFFIX")
     if like is None:
-        header, stored = _canonical_header(geometry), array
+        header, layout = _canonical_header(geometry), Layout((2, 1, 0), (False, False, False), geometry)
     else:
         model = read_header(Path(like), _ANY)
         layout = layout_of(model)
         _require_on(layout, geometry, path, model)
-        header, stored = _header_like(model), layout.turn_back(array)
-    header.set_data_dtype(array.dtype)
+        header = _header_like(model)
+    header.set_data_dtype(dtype)
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["vox_offset"] = len(header.binaryblock) + 4
-    data = header.binaryblock + bytes(4) + np.ascontiguousarray(stored, array.dtype.newbyteorder("<")).tobytes()
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(_packed(data, path))
-        if not same(temporary):
-            raise OSError(errno.EIO, "what was read back is not what was written")
-
-    write_file(path, write)
-
-
-def _packed(data: bytes, path: Path) -> bytes:
-    """The bytes for this file name; compressed ones carry no time, so equal masks give equal files."""
-    from isal import igzip
-
-    return igzip.compress(data, compresslevel=3, mtime=0) if path.name.endswith(".gz") else data
+    return header, layout
 
 
 def _require_on(layout: Layout, geometry: Geometry, path: Path, model: Header) -> None:

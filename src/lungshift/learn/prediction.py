@@ -172,7 +172,7 @@ def predict_source(
     """Lung and lesion masks of a scan's slices on their own pixels, as the slices come from its files, in constant memory.
 
     What only the whole scan shows (damage, values that are not HU, a mirrored lung mask) is raised in the end: trust nothing
-    before the iteration is over, and write through ``lungshift.io.writing.MaskWriter``, which keeps nothing of a scan that fails.
+    before the iteration is over, and write through ``lungshift.io.writing.new_mask``, which keeps nothing of a scan that fails.
 
     Args:
         predictor: What predicts.
