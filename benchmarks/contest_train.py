@@ -97,7 +97,8 @@ def loading(prepared: str, augmented: bool, slices: int, micro_batch: int = 5) -
     import numpy as np
     import torch
 
-    from lungshift.learn.data import MicroBatch, SliceSet, chunks, load_batches, seed_epoch
+    from lungshift.learn.data import MicroBatch, load_batches, seed_epoch
+    from lungshift.learn.pictures import SliceSet, chunks
     from lungshift.learn.settings import Augmentation, NetworkSettings
     from lungshift.prepare.prepared import open_prepared
 
