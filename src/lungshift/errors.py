@@ -10,6 +10,7 @@
     │   ├── AnnotationError        masks whose labels or place are not what was declared
     │   ├── SeriesError            DICOM files that do not make one regular series
     │   ├── CohortError            a folder or manifest that does not describe a usable cohort
+    │   ├── RegistrationError      two dates of a patient that do not lie on each other
     │   ├── LeakageError           one patient on both sides of a split
     │   ├── CheckpointError        a checkpoint that does not fit what is asked of it
     │   └── ProtocolError          settings that cannot be carried out
@@ -77,6 +78,12 @@ class CohortError(InputError):
     """A folder or manifest does not describe a usable cohort."""
 
     default_code = "E_COHORT"
+
+
+class RegistrationError(InputError):
+    """Two dates of a patient could not be laid on each other well enough to be compared."""
+
+    default_code = "E_REGISTRATION"
 
 
 class LeakageError(InputError):
