@@ -48,11 +48,12 @@ from lungshift.prepare.phantom_site import Site, annotate, blur, draw_noise, fli
 RECIPE = 1
 """Number of the recipe; it changes whenever the same arguments would make another picture, and with it every checksum."""
 
+DAY_ZERO, DAYS_BETWEEN = date(2020, 3, 1), 7
+"""The first visit of every patient, and the days between two visits."""
+
 _WALL_HU = -150.0
 _LUMEN_HU = -1000.0
 _SUB_MM, _MOST_PARTS = 3.0, 3
-_DAY_ZERO = date(2020, 3, 1)
-_DAYS_BETWEEN = 7
 _ANATOMY, _LESIONS, _NOISE, _READERS, _ERRORS, _TREES = range(6)
 
 
@@ -224,7 +225,7 @@ def _record(recipe: Recipe, case_id: str) -> CaseRecord:
     source = PhantomSource(
         partial(_make, recipe, case_id), phantom_geometry(recipe), digest=recipe.digest, recipe=recipe
     )
-    day = _DAY_ZERO + timedelta(days=_DAYS_BETWEEN * recipe.visit)
+    day = DAY_ZERO + timedelta(days=DAYS_BETWEEN * recipe.visit)
     return CaseRecord(case_id, recipe.patient_id, source, recipe.site.name, day.isoformat())
 
 
@@ -264,12 +265,27 @@ def _course(recipe: Recipe) -> tuple[tuple[Lesion, ...], tuple[LesionEvent, ...]
     return present, tuple(events)
 
 
-def _render(recipe: Recipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def phantom_anatomy(recipe: Recipe) -> Anatomy:
+    """The chest of the recipe's patient."""
+    return _anatomy(recipe.seed, recipe.patient)
+
+
+def render_chest(recipe: Recipe, lesions: tuple[Lesion, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The recipe's chest with other lesions than its own.
+
+    Returns:
+        HU as the site stores them (int16), true lung and true lesion, (slice, row, column), not turned round.
+    """
+    return _render(recipe, lesions)
+
+
+def _render(recipe: Recipe, lesions: tuple[Lesion, ...] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """HU as stored (int16), true lung and true lesion, not yet turned round; one slice in memory besides the result."""
+    lesions = _course(recipe)[0] if lesions is None else lesions
     geometry = phantom_geometry(recipe)
     hu = np.empty(geometry.shape, np.int16)
     lung, lesion = np.empty(geometry.shape, np.bool_), np.empty(geometry.shape, np.bool_)
-    for index, (slice_hu, lung_share, lesion_share) in enumerate(_slices(recipe, geometry)):
+    for index, (slice_hu, lung_share, lesion_share) in enumerate(_slices(recipe, geometry, lesions)):
         noise = draw_noise(recipe.rng(_NOISE, recipe.visit, index), recipe.site)
         hu[index] = stored(blur(slice_hu, recipe.site) + noise, recipe.site)
         lung[index] = lung_share >= 0.5
@@ -277,10 +293,11 @@ def _render(recipe: Recipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return hu, lung, lesion
 
 
-def _slices(recipe: Recipe, geometry: Geometry) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _slices(
+    recipe: Recipe, geometry: Geometry, lesions: tuple[Lesion, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Each slice as the mean over its thickness: HU, share of lung, share of lesion."""
     site, anatomy = recipe.site, _anatomy(recipe.seed, recipe.patient)
-    lesions, _ = _course(recipe)
     plane = Plane.centred(site.size, site.pixel_mm)
     parts = min(_MOST_PARTS, int(np.ceil(site.slice_mm / _SUB_MM)))
     trees = _trees(recipe.seed, recipe.patient)

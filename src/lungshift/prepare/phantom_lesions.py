@@ -147,6 +147,14 @@ def paint_lesions(
             _paint_focal(hu, share, lesion, plane, z)
 
 
+def draw_border(rng: np.random.Generator, radius: float) -> np.ndarray:
+    """Three long waves for the border, seven short ones for the texture."""
+    direction = rng.normal(size=(10, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    length = np.concatenate([radius * rng.uniform(0.8, 2.2, 3), rng.uniform(5, 20, 7)])
+    return np.hstack([direction * (2 * np.pi / length)[:, None], rng.uniform(0, 2 * np.pi, (10, 1))])
+
+
 def _severity(rng: np.random.Generator, settings: Lesions) -> tuple[int, float]:
     at = rng.random()
     if at < settings.mild:
@@ -171,7 +179,7 @@ def _draw_focal(rng: np.random.Generator, anatomy: Anatomy, settings: Lesions, n
         core_hu=float(rng.uniform(-100, 40)),
         core=float(rng.uniform(0.35, 0.75)) if dense else 0.0,
         softness=float(rng.uniform(0.25, 0.6)),
-        waves=_draw_border(rng, radius),
+        waves=draw_border(rng, radius),
     )
 
 
@@ -181,14 +189,6 @@ def _draw_effusion(rng: np.random.Generator, number: int, scale: float) -> Lesio
     hu = float(rng.uniform(*_EFFUSION_HU))
     waves = np.zeros((0, 4))
     return Lesion(number, "effusion", (side, 0.0, 0.0), _scaled((depth,) * 3, 1.0), hu, hu, 0.0, 0.0, waves)
-
-
-def _draw_border(rng: np.random.Generator, radius: float) -> np.ndarray:
-    """Three long waves for the border, seven short ones for the texture."""
-    direction = rng.normal(size=(10, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    length = np.concatenate([radius * rng.uniform(0.8, 2.2, 3), rng.uniform(5, 20, 7)])
-    return np.hstack([direction * (2 * np.pi / length)[:, None], rng.uniform(0, 2 * np.pi, (10, 1))])
 
 
 def _draw_place(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, float, float]:
