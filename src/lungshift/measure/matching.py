@@ -7,7 +7,7 @@ The rules, in their order:
    other, nearest pairs first: that is what registration may be off.
 3. Lesions that hang together by this are one group, and a group is one event. One before and none after is *gone*; none and one is *new*;
    several and one are *merged*; one and several are *split*; several and several are *regrouped*: they merged and split at once, or which
-   became which cannot be told.
+   became which cannot be told. A crumb below ``least_ml`` beside a larger lesion does not count here: a border that breaks is no split.
 4. One and one is *grown* or *shrunk* if its volume changed beyond noise, else *stable*. Groups of several say the same of their total.
 5. A group whose lesions are all smaller than ``least_ml`` on both dates is no event; how many there are is counted.
 
@@ -26,6 +26,9 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Float64, Integer
 from scipy import ndimage, sparse
+from scipy.sparse.csgraph import connected_components
+
+from lungshift.measure.burden import COUNTED_ML
 
 EventKind = Literal["new", "grown", "stable", "shrunk", "gone", "merged", "split", "regrouped"]
 Trend = Literal["new", "grown", "stable", "shrunk", "gone"]
@@ -34,8 +37,8 @@ LEAST_SHARE: Final = 0.25
 """Share of the smaller lesion that must lie in the other."""
 TOLERANCE_MM: Final = 4.0
 """How far two lesions that do not overlap may be apart and still be one: what registration may be off."""
-LEAST_ML: Final = 0.1
-"""Lesions below this on both dates are not judged: 100 mm³, below which guidelines follow no nodule (MacMahon et al., Radiology 284, 2017)."""
+LEAST_ML: Final = COUNTED_ML
+"""Groups of lesions that are all below this on both dates are not judged."""
 FLOOR: Final = 0.25
 """Relative change of a volume that is no change, where nothing better is known: the limit of the NELSON trial (van Klaveren et al., NEJM 361, 2009)."""
 
@@ -134,12 +137,12 @@ class Lesions:
 
     Attributes:
         volume_ml: Volume of each on its own scan.
-        sd_ml: Standard deviation of each volume by noise alone.
+        noise_ml: Half the width of the 95 % limits of each volume, by noise alone.
         expansion: What the lung around each does until the later date (local volume, later over earlier); 1 on the later date.
     """
 
     volume_ml: Float64[np.ndarray, " lesion"]
-    sd_ml: Float64[np.ndarray, " lesion"]
+    noise_ml: Float64[np.ndarray, " lesion"]
     expansion: Float64[np.ndarray, " lesion"]
 
 
@@ -166,9 +169,10 @@ def match_lesions(
     counts = tuple(len(one.volume_ml) for one in lesions)
     linked = _overlapping(before, after, (counts[0], counts[1]))
     away = _near(before, after, spacing_mm, tolerance_mm, linked)
-    events, specks = [], []
+    events: list[Event] = []
+    specks: list[Event] = []
     for old, new in _groups(linked | (away <= tolerance_mm)):
-        event = _event(old, new, lesions, linked, away)
+        event = _event(old, new, lesions, linked, away, least_ml)
         small = max([*lesions[0].volume_ml[list(old)], *lesions[1].volume_ml[list(new)]]) < least_ml
         (specks if small else events).append(event)
     events.sort(key=lambda event: (-max(event.volume.before, event.volume.after), event.before, event.after))
@@ -176,36 +180,51 @@ def match_lesions(
     return Matching(tuple(events), len(specks), (float(speck_ml[0]), float(speck_ml[1])))
 
 
-def volume_sd(volume_ml: float, voxel_ml: float, *, relative: float = FLOOR) -> float:
-    """Standard deviation of a lesion's volume where no model says it: a relative floor, and what a voxel grid cannot resolve.
+def volume_noise(volume_ml: float, voxel_ml: float, *, relative: float = 0.0) -> float:
+    """Half the width of the 95 % limits of one lesion's volume: a relative floor, and what a grid of voxels cannot resolve.
 
-    The floor is such that a change of ``relative`` is just no change. Each voxel of the border is in or out by chance: as many independent
+    The floor is such that a change by ``FLOOR`` is just no change. Each voxel of the border is in or out by chance: as many independent
     roundings as a ball of that volume has voxels on its surface.
+
+    Args:
+        volume_ml: Of the lesion.
+        voxel_ml: Of the scan.
+        relative: Half the width as a share of the volume by the model's repeatability, where it is known.
     """
-    floor = relative * volume_ml / (_Z * math.sqrt(2))
-    return max(floor, _ROUNDING * voxel_ml * (volume_ml / voxel_ml) ** (1 / 3))
+    floor = max(FLOOR / math.sqrt(2), relative) * volume_ml
+    return max(floor, _Z * _ROUNDING * voxel_ml * (volume_ml / voxel_ml) ** (1 / 3))
 
 
-def change_of(before: float, after: float, sd: tuple[float, float], expected: float | None = None) -> Change:
-    """The change of a quantity with the 95 % interval that the noise of both dates leaves it."""
-    half = _Z * math.hypot(*sd)
-    middle = after - before
+def change_of(before: float, after: float, noise: tuple[float, float], expected: float | None = None) -> Change:
+    """The change of a quantity, with the 95 % interval that noise leaves it.
+
+    Args:
+        before: On the earlier date.
+        after: On the later date.
+        noise: Half the widths of the 95 % limits of either.
+        expected: What ``before`` would be by the deformation of the lung alone.
+    """
+    half, middle = math.hypot(*noise), after - before
     return Change(before, after, middle - half, middle + half, before if expected is None else expected)
 
 
 def _overlapping(before: np.ndarray, after: np.ndarray, counts: tuple[int, int]) -> np.ndarray:
     """Which pairs share enough of the smaller one, on the common grid."""
     both = (before > 0) & (after > 0)
-    shared = sparse.coo_array(
-        (np.ones(int(both.sum())), (before[both] - 1, after[both] - 1)), shape=counts
-    ).toarray()
-    sizes = [np.bincount(labels[labels > 0], minlength=n + 1)[1:] for labels, n in zip((before, after), counts, strict=True)]
+    shared = sparse.coo_array((np.ones(int(both.sum())), (before[both] - 1, after[both] - 1)), shape=counts).toarray()
+    sizes = [
+        np.bincount(labels[labels > 0], minlength=n + 1)[1:] for labels, n in zip((before, after), counts, strict=True)
+    ]
     smaller = np.minimum(sizes[0][:, None], sizes[1][None, :])
     return np.asarray((shared > 0) & (shared >= LEAST_SHARE * smaller))
 
 
 def _near(
-    before: np.ndarray, after: np.ndarray, spacing_mm: tuple[float, float, float], tolerance_mm: float, linked: np.ndarray
+    before: np.ndarray,
+    after: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    tolerance_mm: float,
+    linked: np.ndarray,
 ) -> np.ndarray:
     """Distance in mm of the pairs of lonely lesions that go together, nearest first, each used once; infinite for all others."""
     away = np.full(linked.shape, np.inf)
@@ -220,7 +239,11 @@ def _near(
 
 
 def _gaps(
-    before: np.ndarray, after: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float, lonely: Sequence[set[int]]
+    before: np.ndarray,
+    after: np.ndarray,
+    spacing_mm: tuple[float, ...],
+    tolerance_mm: float,
+    lonely: Sequence[set[int]],
 ) -> Iterable[tuple[float, int, int]]:
     """Distance between each lonely lesion and those of the other date around it."""
     margin = [int(np.ceil(tolerance_mm / mm)) + 1 for mm in spacing_mm]
@@ -243,24 +266,35 @@ def _groups(linked: np.ndarray) -> list[tuple[tuple[int, ...], tuple[int, ...]]]
     old, new = linked.shape
     table = sparse.coo_array(linked)
     graph = sparse.coo_array((table.data, (table.row, table.col + old)), shape=(old + new, old + new))
-    count, group = sparse.csgraph.connected_components(graph, directed=False) if old + new else (0, np.zeros(0, int))
+    count, group = connected_components(graph, directed=False) if old + new else (0, np.zeros(0, int))
     members = [np.flatnonzero(group == number).tolist() for number in range(count)]
     return [(tuple(m for m in one if m < old), tuple(m - old for m in one if m >= old)) for one in members]
 
 
 def _event(
-    old: tuple[int, ...], new: tuple[int, ...], lesions: tuple[Lesions, Lesions], linked: np.ndarray, away: np.ndarray
+    old: tuple[int, ...],
+    new: tuple[int, ...],
+    lesions: tuple[Lesions, Lesions],
+    linked: np.ndarray,
+    away: np.ndarray,
+    least_ml: float,
 ) -> Event:
     earlier, later = lesions
     one, other = list(old), list(new)
     before, after = float(earlier.volume_ml[one].sum()), float(later.volume_ml[other].sum())
-    sd = (float(np.linalg.norm(earlier.sd_ml[one])), float(np.linalg.norm(later.sd_ml[other])))
+    noise = (float(np.linalg.norm(earlier.noise_ml[one])), float(np.linalg.norm(later.noise_ml[other])))
     expected = float((earlier.volume_ml[one] * earlier.expansion[one]).sum())
-    volume = change_of(before, after, sd, expected)
+    volume = change_of(before, after, noise, expected)
     distance = float("nan")
     if one and other:
         distance = 0.0 if linked[np.ix_(one, other)].any() else float(away[np.ix_(one, other)].min())
-    return Event(_kind(len(one), len(other), volume), _numbers(one, earlier), _numbers(other, later), volume, distance)
+    counted = _counted(earlier.volume_ml[one], least_ml), _counted(later.volume_ml[other], least_ml)
+    return Event(_kind(*counted, volume), _numbers(one, earlier), _numbers(other, later), volume, distance)
+
+
+def _counted(volume_ml: np.ndarray, least_ml: float) -> int:
+    """How many lesions count when it is told what happened: those that are no crumbs; one if all of them are."""
+    return max(int((volume_ml >= least_ml).sum()), min(len(volume_ml), 1))
 
 
 def _numbers(members: list[int], lesions: Lesions) -> tuple[int, ...]:

@@ -97,11 +97,13 @@ class Registration:
     def later_mm(self, points_mm: np.ndarray) -> Float64[np.ndarray, "*n 3"]:
         """Where the tissue at (…, 3) LPS points of the earlier scan lies in the later; beyond the grid it moves as its edge."""
         points = np.asarray(points_mm, dtype=np.float64)
-        index = _indices(points, self.grid)
-        inside = np.clip(index, 0, np.array(self.grid.shape) - 1)
-        places = np.moveaxis(inside, -1, 0)
-        moved = np.stack([ndimage.map_coordinates(self.map_mm[..., k], places, order=1) for k in range(3)], axis=-1)
-        return moved + points - self.grid.world_mm(inside)
+        flat = points.reshape(-1, 3)
+        inside = np.clip(_indices(flat, self.grid), 0, np.array(self.grid.shape) - 1)
+        moved = np.stack(
+            [ndimage.map_coordinates(self.map_mm[..., k], inside.T, order=1, output=np.float64) for k in range(3)],
+            axis=-1,
+        )
+        return np.asarray((moved + flat - self.grid.world_mm(inside)).reshape(points.shape))
 
     def expansion_at(self, points_mm: np.ndarray) -> Float64[np.ndarray, "*n"]:
         """Local volume on the later date over the earlier at points of the earlier scan."""
@@ -116,19 +118,19 @@ class Registration:
             outside: Where the later scan has nothing.
             linear: Between the voxels; labels and masks take the nearest.
         """
-        import SimpleITK as sitk
+        import SimpleITK
 
         kind = values.dtype
         image = _image(values.astype(np.uint8) if kind == np.bool_ else values, self.later)
-        moved = sitk.Resample(
+        moved = SimpleITK.Resample(
             image,
             _blank(self.earlier),
             _as_transform(self.map_mm, self.grid),
-            sitk.sitkLinear if linear else sitk.sitkNearestNeighbor,
+            SimpleITK.sitkLinear if linear else SimpleITK.sitkNearestNeighbor,
             float(outside),
             image.GetPixelID(),
         )
-        return np.asarray(sitk.GetArrayFromImage(moved).astype(kind))
+        return np.asarray(SimpleITK.GetArrayFromImage(moved).astype(kind))
 
 
 def register_lungs(earlier: Case, later: Case, progress: Callable[[str], None] = lambda _: None) -> Registration:
@@ -155,35 +157,32 @@ def register_lungs(earlier: Case, later: Case, progress: Callable[[str], None] =
     expansion = _determinant(map_mm, grid)
     quality = _check(earlier, later, grid, affine, map_mm, expansion)
     _require_good(earlier, later, quality)
-    return Registration(
-        earlier.volume.geometry, later.volume.geometry, grid, map_mm, expansion, quality, notes
-    )
+    return Registration(earlier.volume.geometry, later.volume.geometry, grid, map_mm, expansion, quality, notes)
 
 
-def _require_lung(case: Case) -> None:
+def _require_lung(case: Case) -> Mask:
     if case.lung is None or not case.lung.voxels.any():
         raise GeometryError(
             f"{case.case_id} has {'no' if case.lung is None else 'an empty'} lung mask; lungs are laid on lungs. Give one with --lung.",
             code="E_NO_LUNG",
         )
+    return case.lung
 
 
 def _cut_off(case: Case) -> list[str]:
     """Whether the scan ends in the middle of the lungs, above or below."""
-    lung = case.lung.voxels if case.lung else np.zeros((1, 1, 1), bool)
-    area = lung.sum(axis=(1, 2))
+    area = _require_lung(case).voxels.sum(axis=(1, 2))
     ends = [name for name, at in (("bottom", 0), ("top", -1)) if area[at] > _CUT * area.max()]
     if not ends:
         return []
-    return [f"{case.case_id} cuts through the lungs at the {' and the '.join(ends)}: what lies beyond cannot be compared."]
+    return [
+        f"{case.case_id} cuts through the lungs at the {' and the '.join(ends)}: what lies beyond cannot be compared."
+    ]
 
 
 def _cubic(case: Case) -> Geometry:
     """A grid along the patient's axes around the lungs of a case."""
-    assert_lung = case.lung
-    if assert_lung is None:
-        raise GeometryError(f"{case.case_id} has no lung mask.", code="E_NO_LUNG")
-    low, high = lung_box_mm(assert_lung)
+    low, high = lung_box_mm(_require_lung(case))
     low, high = low - _MARGIN_MM, high + _MARGIN_MM
     columns, rows, slices = (int(n) for n in np.ceil((high - low) / GRID_MM) + 1)
     x, y, z = (float(one) for one in low)
@@ -192,25 +191,27 @@ def _cubic(case: Case) -> Geometry:
 
 def lung_box_mm(lung: Mask) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest x, y, z of a lung mask's voxels, LPS mm."""
-    corners = [np.flatnonzero(lung.voxels.any(axis=tuple(o for o in range(3) if o != axis)))[[0, -1]] for axis in range(3)]
+    corners = [
+        np.flatnonzero(lung.voxels.any(axis=tuple(o for o in range(3) if o != axis)))[[0, -1]] for axis in range(3)
+    ]
     world = lung.geometry.world_mm(np.array(np.meshgrid(*corners)).reshape(3, -1).T)
     return world.min(axis=0), world.max(axis=0)
 
 
 def _align(earlier: Case, later: Case) -> Float64[np.ndarray, "4 4"]:
     """The affine map, earlier mm to later mm, that lays blurred lung masks on each other."""
-    import SimpleITK as sitk
+    import SimpleITK
 
     fixed, moving = (_blurred_lung(case) for case in (earlier, later))
-    start = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
+    start = SimpleITK.CenteredTransformInitializer(
+        fixed, moving, SimpleITK.AffineTransform(3), SimpleITK.CenteredTransformInitializerFilter.MOMENTS
     )
-    method = sitk.ImageRegistrationMethod()
+    method = SimpleITK.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)  # sums of several threads differ from run to run
     method.SetMetricAsMeanSquares()
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(_AFFINE_SHARE, seed=1)
-    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInterpolator(SimpleITK.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, _AFFINE_STEPS, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(start, inPlace=True)
@@ -224,16 +225,19 @@ def _align(earlier: Case, later: Case) -> Float64[np.ndarray, "4 4"]:
 
 def _blurred_lung(case: Case) -> Any:
     """The lung mask on a coarse cubic grid, blurred."""
-    import SimpleITK as sitk
+    import SimpleITK
 
     grid = _cubic(case)
-    share = _resample(case.lung.voxels.astype(np.float32) if case.lung else np.zeros(1), case.volume.geometry, grid, np.eye(4), 0.0)
-    return sitk.SmoothingRecursiveGaussian(sitk.Shrink(_image(share, grid), [2, 2, 2]), _AFFINE_BLUR_MM)
+    lung = _require_lung(case)
+    share = _resample(lung.voxels.astype(np.float32), lung.geometry, grid, np.eye(4), 0.0)
+    return SimpleITK.SmoothingRecursiveGaussian(SimpleITK.Shrink(_image(share, grid), [2, 2, 2]), _AFFINE_BLUR_MM)
 
 
-def _deform(earlier: Case, later: Case, grid: Geometry, affine: np.ndarray) -> Float32[np.ndarray, "slice row column 3"]:
+def _deform(
+    earlier: Case, later: Case, grid: Geometry, affine: np.ndarray
+) -> Float32[np.ndarray, "slice row column 3"]:
     """The whole map on the grid: demons from coarse to fine after the affine part."""
-    import SimpleITK as sitk
+    import SimpleITK
 
     fixed = _image(_density(earlier, grid, np.eye(4)), grid)
     moving = _image(_density(later, grid, affine), grid)
@@ -241,16 +245,16 @@ def _deform(earlier: Case, later: Case, grid: Geometry, affine: np.ndarray) -> F
     for shrink, steps in _LEVELS:
         one, other = (_coarser(image, shrink) for image in (fixed, moving))
         if field is None:
-            start = sitk.Image(one.GetSize(), sitk.sitkVectorFloat64)
+            start = SimpleITK.Image(one.GetSize(), SimpleITK.sitkVectorFloat64)
             start.CopyInformation(one)
         else:
-            start = sitk.Resample(field, one, sitk.Transform(), sitk.sitkLinear, 0.0)
-        demons = sitk.DiffeomorphicDemonsRegistrationFilter()
+            start = SimpleITK.Resample(field, one, SimpleITK.Transform(), SimpleITK.sitkLinear, 0.0)
+        demons = SimpleITK.DiffeomorphicDemonsRegistrationFilter()
         demons.SetUseGradientType(demons.Symmetric)
         demons.SetStandardDeviations(_STIFFNESS)
         demons.SetNumberOfIterations(steps)
         field = demons.Execute(one, other, start)
-    moved = _world(grid) + sitk.GetArrayFromImage(field)
+    moved = _world(grid) + SimpleITK.GetArrayFromImage(field)
     return (moved @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32)
 
 
@@ -266,8 +270,9 @@ def _density(case: Case, grid: Geometry, affine: np.ndarray) -> Float32[np.ndarr
 
 
 def _masks(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    nothing = np.zeros(case.volume.geometry.shape, np.bool_)
-    return (nothing if case.lung is None else case.lung.voxels), (nothing if case.lesion is None else case.lesion.voxels)
+    """Lung, and lesion or nothing."""
+    lung = _require_lung(case).voxels
+    return lung, np.zeros_like(lung) if case.lesion is None else case.lesion.voxels
 
 
 def _around(mask: np.ndarray, geometry: Geometry, reach_mm: float) -> Bool[np.ndarray, "slice row column"]:
@@ -282,16 +287,18 @@ def _around(mask: np.ndarray, geometry: Geometry, reach_mm: float) -> Bool[np.nd
 
 
 def _coarser(image: Any, shrink: int) -> Any:
-    import SimpleITK as sitk
+    import SimpleITK
 
     if shrink == 1:
         return image
-    return sitk.Shrink(sitk.SmoothingRecursiveGaussian(image, 0.5 * shrink * GRID_MM), [shrink] * 3)
+    return SimpleITK.Shrink(SimpleITK.SmoothingRecursiveGaussian(image, 0.5 * shrink * GRID_MM), [shrink] * 3)
 
 
 def _determinant(map_mm: np.ndarray, grid: Geometry) -> Float32[np.ndarray, "slice row column"]:
     """Determinant of the map's derivative, by central differences."""
-    by_axis = [np.stack(np.gradient(map_mm[..., k].astype(np.float64), *grid.spacing_mm), axis=-1) for k in range(3)]
+    by_axis = [
+        np.stack(tuple(np.gradient(map_mm[..., k].astype(np.float64), *grid.spacing_mm)), axis=-1) for k in range(3)
+    ]
     jacobian = np.stack(by_axis, axis=-2)[..., ::-1]  # derivatives by slice, row, column are those by z, y, x
     return np.linalg.det(jacobian).astype(np.float32)
 
@@ -299,13 +306,13 @@ def _determinant(map_mm: np.ndarray, grid: Geometry) -> Float32[np.ndarray, "sli
 def _check(
     earlier: Case, later: Case, grid: Geometry, affine: np.ndarray, map_mm: np.ndarray, expansion: np.ndarray
 ) -> Quality:
-    one = _on_grid(earlier, grid, _world(grid))
+    one = _on_grid(earlier, _world(grid))
     placed, aligned, laid = (
-        _on_grid(later, grid, at) for at in (_world(grid), _world(grid) @ affine[:3, :3].T + affine[:3, 3], map_mm)
+        _on_grid(later, at) for at in (_world(grid), _world(grid) @ affine[:3, :3].T + affine[:3, 3], map_mm)
     )
     mean_mm, far_mm = _surface_distance(one, laid, grid)
     moved = np.linalg.norm(map_mm - _world(grid), axis=-1)[one]
-    ml = [case.lung.volume_ml if case.lung else float("nan") for case in (earlier, later)]
+    ml = [_require_lung(case).volume_ml for case in (earlier, later)]
     return Quality(
         dice_before=_dice(one, placed),
         dice_affine=_dice(one, aligned),
@@ -326,7 +333,7 @@ def _dice(one: np.ndarray, other: np.ndarray) -> float:
     return 2 * int((one & other).sum()) / total if total else float("nan")
 
 
-def _on_grid(case: Case, grid: Geometry, at_mm: np.ndarray) -> Bool[np.ndarray, "slice row column"]:
+def _on_grid(case: Case, at_mm: np.ndarray) -> Bool[np.ndarray, "slice row column"]:
     lung, _ = _masks(case)
     return np.asarray(_sample(lung.astype(np.float32), case.volume.geometry, at_mm, 0.0) >= 0.5)
 
@@ -412,17 +419,17 @@ def _resample(
 
 def _image(values: np.ndarray, geometry: Geometry) -> Any:
     """An array on its grid as SimpleITK has it: x, y, z are column, row, slice."""
-    import SimpleITK as sitk
+    import SimpleITK
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values))
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values))
     _place(image, geometry)
     return image
 
 
 def _blank(geometry: Geometry) -> Any:
-    import SimpleITK as sitk
+    import SimpleITK
 
-    image = sitk.Image([int(n) for n in geometry.shape[::-1]], sitk.sitkUInt8)
+    image = SimpleITK.Image([int(n) for n in geometry.shape[::-1]], SimpleITK.sitkUInt8)
     _place(image, geometry)
     return image
 
@@ -435,8 +442,8 @@ def _place(image: Any, geometry: Geometry) -> None:
 
 
 def _as_transform(map_mm: np.ndarray, grid: Geometry) -> Any:
-    import SimpleITK as sitk
+    import SimpleITK
 
-    shift = sitk.GetImageFromArray((map_mm - _world(grid)).astype(np.float64), isVector=True)
+    shift = SimpleITK.GetImageFromArray((map_mm - _world(grid)).astype(np.float64), isVector=True)
     _place(shift, grid)
-    return sitk.DisplacementFieldTransform(shift)
+    return SimpleITK.DisplacementFieldTransform(shift)

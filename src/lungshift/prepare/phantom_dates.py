@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from lungshift.ct.case import Case
+from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import ProtocolError
 from lungshift.prepare.phantom import DAY_ZERO, DAYS_BETWEEN, Recipe, phantom_anatomy, phantom_geometry, render_chest
@@ -88,7 +89,9 @@ def phantom_dates(
     """
     recipe = Recipe(seed, patient, site)
     if not plans or site.flip or site.eight_bit:
-        raise ProtocolError("A follow-up has a first date and later ones, at a site that neither flips its scans nor cuts them to 8 bits.")
+        raise ProtocolError(
+            "A follow-up has a first date and later ones, at a site that neither flips its scans nor cuts them to 8 bits."
+        )
     anatomy, rng = phantom_anatomy(recipe), recipe.rng(_PLACES)
     courses = _courses(rng, anatomy, plans)
     how = Breathing() if breathing is None else breathing
@@ -117,7 +120,8 @@ class _Course:
     def change(self, motions: Sequence[Motion | None]) -> PlantedChange:
         """As it is seen in the scans before and at its date."""
         earlier, later = (
-            tuple(_placed(lesion, motions[at]) for lesion in _pieces(self.states[at])) for at in (self.date - 1, self.date)
+            tuple(_placed(lesion, motions[at]) for lesion in _pieces(self.states[at]))
+            for at in (self.date - 1, self.date)
         )
         return PlantedChange(self.kind, earlier, later, self.factor)
 
@@ -143,7 +147,12 @@ def _courses(rng: np.random.Generator, anatomy: Anatomy, plans: Sequence[Sequenc
 
 
 def _course(
-    rng: np.random.Generator, anatomy: Anatomy, kind: ChangeKind, date: int, dates: int, taken: list[tuple[np.ndarray, float]]
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    kind: ChangeKind,
+    date: int,
+    dates: int,
+    taken: list[tuple[np.ndarray, float]],
 ) -> _Course:
     radius = float(rng.uniform(*_RADIUS_MM))
     factor = float(rng.uniform(*_GROWTH)) if kind in ("grown", "shrunk") else 1.0
@@ -151,15 +160,16 @@ def _course(
     if kind in ("merged", "split"):
         radius, gap = 0.8 * radius, float(rng.uniform(*_PAIR_GAP_MM))
         apart = 2 * 1.2 * radius + gap
-        centre = _place(rng, anatomy, apart / 2 + 1.3 * radius, taken, deep=0.5 * radius)
         way = _direction(rng)
+        ends_mm = np.array([-1.0, 0.0, 1.0])[:, None] * apart / 2 * way
+        centre = _place(rng, anatomy, apart / 2 + 1.3 * radius, taken, ends_mm, deep=0.3 * radius)
         ends = [_lesion(rng, centre + side * apart / 2 * way, radius) for side in (-1, 1)]
         bridge = _lesion(rng, centre, apart / 2)
         before, after = (*ends,), (*ends, bridge)
         before, after = (before, after) if kind == "merged" else (after, before)
     else:
-        lesion = _lesion(rng, _place(rng, anatomy, 1.3 * large, taken, deep=2.0), small)
-        grown = replace(lesion, radii_mm=tuple(factor * r for r in lesion.radii_mm))
+        lesion = _lesion(rng, _place(rng, anatomy, 1.3 * large, taken, np.zeros((1, 3)), deep=2.0), small)
+        grown = replace(lesion, radii_mm=_scaled(lesion.radii_mm, factor))
         before, after = {
             "new": ((), (lesion,)),
             "gone": ((lesion,), ()),
@@ -171,13 +181,18 @@ def _course(
 
 
 def _place(
-    rng: np.random.Generator, anatomy: Anatomy, reach: float, taken: list[tuple[np.ndarray, float]], deep: float
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    reach: float,
+    taken: list[tuple[np.ndarray, float]],
+    parts_mm: np.ndarray,
+    deep: float,
 ) -> np.ndarray:
-    """A place in the lungs, at least so deep, away from all lesions there are."""
+    """A place in the lungs, away from all lesions there are, with all parts (shifts from it) at least so deep."""
     low, high = _box(anatomy)
     for _ in range(_TRIES):
         at = rng.uniform(low, high)
-        if lung_depth(anatomy, at[0:1], at[1:2], at[2:3])[0] < deep:
+        if lung_depth(anatomy, *(at + parts_mm).T).min() < deep:
             continue
         if all(np.linalg.norm(at - other) > reach + radius + _APART_MM for other, radius in taken):
             taken.append((at, reach))
@@ -201,6 +216,11 @@ def _lesion(rng: np.random.Generator, centre: np.ndarray, radius: float) -> Lesi
     )
 
 
+def _scaled(radii: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
+    x, y, z = radii
+    return factor * x, factor * y, factor * z
+
+
 def _direction(rng: np.random.Generator) -> np.ndarray:
     way = rng.normal(size=3)
     return np.asarray(way / np.linalg.norm(way))
@@ -217,14 +237,31 @@ def _scan(recipe: Recipe, lesions: tuple[Lesion, ...], motion: Motion | None, da
     site, geometry = recipe.site, phantom_geometry(recipe)
     hu, lung, lesion = render_chest(replace(recipe, site=replace(site, noise_hu=0.0)), lesions)
     if motion is not None:
-        hu = move_volume(hu, geometry, motion)
-        lung = move_mask(lung, geometry, motion)
-        lesion = move_mask(lesion, geometry, motion) & lung
+        first, geometry = geometry, _covering(geometry, motion, phantom_anatomy(recipe))
+        hu = move_volume(hu, first, motion, geometry)
+        lung = move_mask(lung, first, motion, geometry)
+        lesion = move_mask(lesion, first, motion, geometry) & lung
     noise = (draw_noise(recipe.rng(_NOISE, date, index), site) for index in range(len(hu)))
     noisy = np.stack([np.rint(one + grain) for one, grain in zip(hu, noise, strict=True)]).astype(np.int16)
     return Case(
-        Volume(noisy, geometry), Mask(lung, geometry), Mask(lesion, geometry), f"{recipe.patient_id}-d{date}", recipe.patient_id
+        Volume(noisy, geometry),
+        Mask(lung, geometry),
+        Mask(lesion, geometry),
+        f"{recipe.patient_id}-d{date}",
+        recipe.patient_id,
     )
+
+
+def _covering(first: Geometry, motion: Motion, anatomy: Anatomy) -> Geometry:
+    """The first date's grid, its ends moved along with those of the lungs: a scanner covers the chest as it lies."""
+    low, high = _box(anatomy)
+    corners = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3)
+    moved = motion.forward_mm(corners)[:, 2]
+    below, above = low[2] - first.affine[2, 3], first.world_mm(np.array([first.shape[0] - 1, 0, 0]))[2] - high[2]
+    count = int(np.ceil((moved.max() - moved.min() + below + above) / first.spacing_mm[0])) + 1
+    affine = first.affine.copy()
+    affine[2, 3] = moved.min() - below
+    return Geometry((count, *first.shape[1:]), affine)
 
 
 def phantom_day(date: int) -> str:

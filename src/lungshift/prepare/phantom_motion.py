@@ -18,7 +18,6 @@ from lungshift.ct.geometry import Geometry
 from lungshift.errors import ProtocolError
 
 _FORWARD_STEPS = 40
-_AIR_HU = -1000
 
 
 @dataclass(frozen=True)
@@ -123,10 +122,8 @@ def draw_motion(rng: np.random.Generator, how: Breathing, low_mm: np.ndarray, hi
     )
 
 
-def move_volume(
-    values: np.ndarray, geometry: Geometry, motion: Motion, onto: Geometry | None = None
-) -> np.ndarray:
-    """A scan of the first date as it would be on the motion's date; cubic in between, air outside, rounded to its own kind.
+def move_volume(values: np.ndarray, geometry: Geometry, motion: Motion, onto: Geometry | None = None) -> np.ndarray:
+    """A scan of the first date as it would be on the motion's date; cubic in between, and beyond its ends as at its ends.
 
     Args:
         values: (slice, row, column) HU.
@@ -136,7 +133,7 @@ def move_volume(
     """
     smooth = ndimage.spline_filter(values.astype(np.float32), order=3, output=np.float32)
     low, high = float(values.min()), float(values.max())
-    moved = _sample(smooth, geometry, motion, onto or geometry, order=3, outside=_AIR_HU)
+    moved = _sample(smooth, geometry, motion, onto or geometry, order=3)
     np.clip(moved, low, high, out=moved)
     return np.rint(moved).astype(values.dtype) if values.dtype.kind == "i" else moved.astype(values.dtype)
 
@@ -145,20 +142,21 @@ def move_mask(
     voxels: Bool[np.ndarray, "slice row column"], geometry: Geometry, motion: Motion, onto: Geometry | None = None
 ) -> Bool[np.ndarray, "slice row column"]:
     """A mask of the first date as it would be on the motion's date: where at least half of a voxel belongs to it."""
-    share = _sample(voxels.astype(np.float32), geometry, motion, onto or geometry, order=1, outside=0)
+    share = _sample(voxels.astype(np.float32), geometry, motion, onto or geometry, order=1)
     return np.asarray(share >= 0.5)
 
 
-def _sample(
-    values: np.ndarray, geometry: Geometry, motion: Motion, onto: Geometry, *, order: int, outside: float
-) -> np.ndarray:
-    to_index = np.linalg.inv(geometry.affine)
+def _sample(values: np.ndarray, geometry: Geometry, motion: Motion, onto: Geometry, *, order: int) -> np.ndarray:
+    """Order 3 takes spline coefficients, and goes on as at its ends beyond them; order 1 is 0 there."""
+    to_index, last = np.linalg.inv(geometry.affine), np.array(geometry.shape) - 1
     result = np.empty(onto.shape, np.float32)
     rows, columns = np.meshgrid(np.arange(onto.shape[1]), np.arange(onto.shape[2]), indexing="ij")
     for index in range(onto.shape[0]):
         places = np.stack([np.full(rows.shape, index), rows, columns], axis=-1)
         there = motion.back_mm(onto.world_mm(places)) @ to_index[:3, :3].T + to_index[:3, 3]
-        result[index] = ndimage.map_coordinates(
-            values, np.moveaxis(there, -1, 0), order=order, mode="constant", cval=outside, prefilter=False
-        )
+        at = np.moveaxis(np.clip(there, 0, last) if order == 3 else there, -1, 0)
+        if order == 3:
+            result[index] = ndimage.map_coordinates(values, at, order=3, mode="mirror", prefilter=False)
+        else:
+            result[index] = ndimage.map_coordinates(values, at, order=1)
     return result
