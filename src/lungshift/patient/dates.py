@@ -242,8 +242,7 @@ def _with_prediction(entry: Entry) -> tuple[Entry, LungSource]:
         return entry, lung_source
     if entry.lung or entry.lesion:
         raise InputError(
-            f"{entry.scan.name}: a prediction's folder stands in place of lung and lesion; give one or the other.",
-            code="E_USAGE",
+            f"{entry.scan.name}: a prediction's folder stands in place of lung and lesion; give one or the other."
         )
     lesion, lung = folder / "lesion.nii.gz", folder / "lung.nii.gz"
     if not lesion.is_file():
