@@ -270,6 +270,55 @@ class TestTheMainJob:
         assert mask.voxels.dtype == np.bool_
         assert lungshift(*words)[0] == 1, "an existing mask is kept"
 
+    def test_its_checkpoint_predicts_one_scan_into_a_folder_and_many_into_one_each(
+        self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        model, home = str(folder / "checkpoints" / "source-seed0"), Path(cohorts[1])
+        scans = [str(home / f"{seed}.nii.gz") for seed in (10, 11)]
+
+        one = lungshift(
+            *("predict", model, scans[0], "--lung", str(home / "10-lung.nii.gz"), "--output", str(tmp_path / "one"))
+        )
+        again = lungshift(
+            *("predict", model, scans[0], "--lung", str(home / "10-lung.nii.gz"), "--output", str(tmp_path / "one"))
+        )
+        many = lungshift("predict", model, *scans, "--output", str(tmp_path / "many"), "--workers", "2")
+
+        assert one[0] == 0
+        assert "lesion" in one[1]
+        assert "Look at it: lung-volume: " in one[1]
+        assert (tmp_path / "one" / "prediction.json").is_file()
+        assert "It was there already and was kept." in again[1]
+        assert many[0] == 4, "noise has no lungs that a threshold could find"
+        assert many[2].splitlines()[-3].startswith("E_PART: 2 of 2 studies failed")
+        assert "E_NO_LUNG" in many[2]
+        with open(tmp_path / "many" / "predictions.csv") as stream:
+            assert [row["code"] for row in csv.DictReader(stream)] == ["E_NO_LUNG", "E_NO_LUNG"]
+
+    def test_many_scans_are_not_written_into_one_mask(
+        self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        model, scans = (
+            str(folder / "checkpoints" / "source-seed0"),
+            [f"{cohorts[1]}/{seed}.nii.gz" for seed in (10, 11)],
+        )
+
+        code, _, err = lungshift("predict", model, *scans, "--output", str(tmp_path / "mask.nii.gz"))
+
+        assert code == 1
+        assert err.startswith("E_MANY: 2 studies were found")
+
+    def test_a_dry_run_says_what_would_be_predicted(
+        self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
+    ) -> None:  # type: ignore[no-untyped-def]
+        model = str(folder / "checkpoints" / "source-seed0")
+
+        code, out, _ = lungshift("predict", model, cohorts[1], "--output", str(tmp_path / "out"), "--dry-run")
+
+        assert code == 0
+        assert "10: (5, 32, 32) (slices, rows, columns)" in out
+        assert not (tmp_path / "out").exists()
+
     def test_its_checkpoint_is_judged_where_it_was_not_trained_and_refused_where_it_was(
         self, lungshift, cohorts: tuple[str, str], folder: Path, tmp_path: Path
     ) -> None:  # type: ignore[no-untyped-def]

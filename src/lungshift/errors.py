@@ -16,6 +16,7 @@
     │   └── ProtocolError          settings that cannot be carried out
     ├── OutputError                an output folder that may not be written as asked
     ├── TrainingError              a training run that cannot go on (a loss that is not a number)
+    ├── PartError           exit 4 part of many has failed; the others are done
     ├── MissingError        exit 5 something of the environment is missing
     └── ResourceError       exit 6 disk or memory is full, or a folder cannot be written
 
@@ -114,6 +115,13 @@ class TrainingError(LungshiftError):
     """A training run cannot go on."""
 
     default_code = "E_TRAINING"
+
+
+class PartError(LungshiftError):
+    """Part of many has failed and is listed; the others are done."""
+
+    exit_code = 4
+    default_code = "E_PART"
 
 
 class MissingError(LungshiftError):

@@ -215,7 +215,14 @@ def require_free(target: Path, *, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def run_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[Path]:
+def run_folder(
+    folder: Path,
+    identity: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    results: str = "checkpoints",
+    again: bool = False,
+) -> Iterator[Path]:
     """Hold an output folder for a long run, which may be taken up again after a kill.
 
     ``run.json`` in the folder says whose it is and whether it is done. A folder with the same identity that is not done is
@@ -225,6 +232,8 @@ def run_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool = F
         folder: The output folder.
         identity: What makes two runs the same: settings and inputs, as JSON takes them.
         overwrite: Empty a folder of another or a finished run of lungshift first.
+        results: What is found there once something was computed, as a pattern: such a folder is kept when the run fails.
+        again: Take up a finished run too: its parts are known to whoever calls, and kept.
 
     Raises:
         OutputError: Another process writes there, or it holds something else that is to be kept.
@@ -234,12 +243,12 @@ def run_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool = F
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock"):
-        fresh = _make_room(folder, name, overwrite=overwrite)
+        fresh = _make_room(folder, name, overwrite=overwrite, again=again)
         write_json(folder / _RUN, {"identity": name, "status": "running"})
         try:
             yield folder
         except LungshiftError:
-            if fresh and not (folder / "checkpoints").is_dir():
+            if fresh and not any(folder.glob(results)):
                 _empty(folder)  # refused before anything was computed: nothing to go on from, and nothing in the way
             raise
         write_json(folder / _RUN, {"identity": name, "status": "done"})
@@ -262,13 +271,13 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _make_room(folder: Path, identity: str, *, overwrite: bool) -> bool:
+def _make_room(folder: Path, identity: str, *, overwrite: bool, again: bool) -> bool:
     """Leave a folder that may be written, and say whether it is empty and not that of the same run which was stopped."""
     there = [file for file in folder.iterdir() if file.name != ".lock"]
     run = _read_run(folder)
     if not there:
         return True
-    if run and run["identity"] == identity and run["status"] == "running" and not overwrite:
+    if run and run["identity"] == identity and (again or run["status"] == "running") and not overwrite:
         return False
     if not overwrite:
         state = f"a {'finished' if run['status'] == 'done' else 'stopped'} run" if run else "files"

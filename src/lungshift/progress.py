@@ -43,6 +43,10 @@ class Lines:
         """Networks that are trained and tested, where several are at a time."""
         self._say(f"  {done} of {total} networks")
 
+    def studies(self, done: int, total: int) -> None:
+        """Studies of a command that have ended."""
+        self._say(f"  {done} of {total} studies")
+
     def epoch(self, record: EpochRecord, epochs: int) -> None:
         """An epoch has ended."""
         self._say(f"  {_epoch_text(record, epochs)}, {record.seconds:.1f} s")
@@ -99,6 +103,10 @@ class Bars:
 
     def networks(self, done: int, total: int) -> None:
         """Networks that are trained and tested, where several are at a time."""
+        self._progress.update(self._task, completed=done, total=total)
+
+    def studies(self, done: int, total: int) -> None:
+        """Studies of a command that have ended."""
         self._progress.update(self._task, completed=done, total=total)
 
     def epoch(self, record: EpochRecord, epochs: int) -> None:

@@ -1,13 +1,17 @@
-"""One patient on two dates, registered once for all tests of this room."""
+"""One patient on two dates, registered once for all tests of this room; and a model that calls lesion what is dense in the lungs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from chests import threshold_model
 from lungshift.ct.case import Case
+from lungshift.learn.checkpoint import save_checkpoint
 from lungshift.patient.followup import FollowUp, follow_up
+from lungshift.patient.predicting import Options
 from lungshift.prepare.phantom_dates import CHANGES, PhantomDate, phantom_dates
 from lungshift.prepare.phantom_site import Site
 
@@ -34,3 +38,15 @@ def dates() -> tuple[PhantomDate, ...]:
 @pytest.fixture(scope="session")
 def follow(dates: tuple[PhantomDate, ...]) -> FollowUp:
     return follow_up([Given(f"day {date.day}", date.day, date.case) for date in dates])
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "threshold"
+    save_checkpoint(threshold_model(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def options(checkpoint: Path) -> Options:
+    return Options(checkpoint, device="cpu")

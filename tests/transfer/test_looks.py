@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from chests import LUNG, TISSUE, chest, chests
+from lungshift.prepare.peaks import Peaks, between
 from lungshift.prepare.prepared import PreparedCohort
 from lungshift.prepare.views import changed
-from lungshift.transfer.looks import PackedMasks, Peaks, Scan, between, scans_of
+from lungshift.transfer.looks import PackedMasks, Scan, scans_of
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == 130:
-            _fail("Stopped. The same command takes the run up again from its last epoch.", 130)
+            _fail("Stopped. The same command takes the run up again where it was.", 130)
         raise
     except LungshiftError as error:
         _fail(f"{error.code}: {error}", error.exit_code)

@@ -2,48 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lungshift.cli.words import CheckpointPath, Device, DryRun, Overwrite, say
+from lungshift.cli.words import CheckpointPath, Device, DryRun, Overwrite, Scheduler, say
+
+if TYPE_CHECKING:
+    from lungshift.patient.batch import Ended
+    from lungshift.patient.predicting import Options
+    from lungshift.patient.studies import Found
 
 
 def predict(
     checkpoint: CheckpointPath,
-    scan: Annotated[Path, typer.Argument(help="A NIfTI file, or a folder with one DICOM series.")],
-    output: Annotated[Path, typer.Option(help="The mask to write, .nii.gz, on the scan's own grid.")] = Path(
-        "lesion.nii.gz"
-    ),
+    scans: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SCAN...", help="A NIfTI file, a folder with one DICOM series, or folders with many of either."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(help="The folder to write; or, for one scan, the lesion mask alone as .nii.gz.")
+    ] = Path("runs/predict"),
     lung: Annotated[
-        Path | None, typer.Option(help="Lung mask as NIfTI; one is made by threshold if not given.")
+        Path | None, typer.Option(help="Lung mask of the one scan, as NIfTI; one is made if not given.")
+    ] = None,
+    lung_model: Annotated[
+        Path | None, typer.Option(help="Folder of a model that finds the lungs; a threshold does if not given.")
     ] = None,
     series: Annotated[str | None, typer.Option(help="UID of the DICOM series, where a folder holds several.")] = None,
+    workers: Annotated[int, typer.Option(help="Studies at a time, each by a process of its own.")] = 1,
+    scheduler: Scheduler = "",
+    keep_identity: Annotated[
+        bool,
+        typer.Option(
+            "--keep-identity", help="Let names, dates and UIDs go along, so that a SEG refers to the real series."
+        ),
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a scan that otherwise is flagged.")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Segment one scan; the mask lies on the scan's own grid."""
-    from lungshift.files import require_free
-    from lungshift.io.scan import read_scan
-    from lungshift.io.writing import write_mask
-    from lungshift.learn.checkpoint import load_checkpoint
-    from lungshift.learn.prediction import Predictor
-    from lungshift.learn.prediction import predict as predict_case
-    from lungshift.prepare.lungmask import with_lungs
+    """Segment one scan or many; masks lie on each scan's own grid."""
+    from lungshift.errors import PartError
+    from lungshift.patient.batch import predict_many, predict_one
+    from lungshift.patient.predicting import Options, load_checkpoints
+    from lungshift.patient.studies import find_studies
+    from lungshift.progress import bars
+    from lungshift.workers import Workers
 
-    require_free(output, overwrite=overwrite)
-    model, case = load_checkpoint(checkpoint), read_scan(scan, lung=lung, series_uid=series)
+    crew = Workers(workers, scheduler)
+    options = Options(checkpoint.resolve(), lung_model and lung_model.resolve(), keep_identity, strict, device)
+    load_checkpoints(options)
+    found = find_studies(scans, series_uid=series, lung=lung and lung.resolve(), keep_identity=keep_identity)
     if dry_run:
-        say(
-            f"{scan}: {case.volume.geometry.shape} (slices, rows, columns), {case.volume.geometry.spacing_mm} mm. Nothing was written."
-        )
+        _say_found(found)
         return
-    case = with_lungs(case)
-    mask = predict_case(Predictor.of(model, device), case)
-    write_mask(mask, output, like=scan if scan.is_file() else None)
-    share = 100 * mask.volume_ml / case.lung.volume_ml if case.lung and case.lung.volume_ml else float("nan")
-    say(
-        f"{output}: {mask.volume_ml:.1f} ml of lesion, {share:.1f} % of the lung (lung mask: {case.lung_source}). Research use only."
-    )
+    if output.name.endswith((".nii", ".nii.gz")):
+        _mask_alone(found, options, output, overwrite)
+        return
+    if found.single:
+        _say_one(predict_one(found, options, output, overwrite=overwrite), output)
+        return
+    with bars() as watcher:
+        ended = predict_many(found, options, output, workers=crew, watcher=watcher, overwrite=overwrite)
+    _say_many(ended, output)
+    if failed := [one for one in ended if one.status == "failed"]:
+        listed = "\n".join(f"  {one.name}: {one.code}: {one.message}" for one in failed)
+        raise PartError(
+            f"{len(failed)} of {len(ended)} studies failed; the others are done, and the same command tries the rest again.\n{listed}"
+        )
+
+
+def _mask_alone(found: Found, options: Options, output: Path, overwrite: bool) -> None:
+    from lungshift.errors import InputError
+    from lungshift.files import require_free
+    from lungshift.io.writing import write_mask
+    from lungshift.patient.predicting import predict_study
+
+    if not found.single:
+        raise InputError(
+            f"{len(found.studies)} studies were found, and {output} is one mask. Give a folder as --output.",
+            code="E_MANY",
+        )
+    require_free(output, overwrite=overwrite)
+    (study,) = found.studies
+    prediction = predict_study(study, options)
+    write_mask(prediction.lesion, output, like=study.path if study.is_nifti else None)
+    say(_sentence(str(output), prediction.words(), [str(flag) for flag in prediction.flags]))
+
+
+def _say_one(ended: Ended, output: Path) -> None:
+    from lungshift.patient.predicting import read_description
+
+    told = read_description(output)
+    kept = " It was there already and was kept." if ended.status == "kept" else ""
+    flags = [f"{flag['code']}: {flag['evidence']}. {flag['remedy']}" for flag in told["flags"]]
+    say(_sentence(str(output), told["said"], flags, kept))
+
+
+def _sentence(where: str, said: str, flags: Sequence[str], kept: str = "") -> str:
+    lines = [f"{where}: {said}.{kept} Research use only.", *(f"  Look at it: {flag}" for flag in flags)]
+    return "\n".join(lines)
+
+
+def _say_many(ended: Sequence[Ended], output: Path) -> None:
+    from lungshift.patient.batch import TABLE
+    from lungshift.patient.predicting import read_description
+
+    for one in ended:
+        if one.status == "failed":
+            say(f"{one.name}: {one.code}")
+            continue
+        told = read_description(output / one.name)
+        flags = f" [{', '.join(flag['code'] for flag in told['flags'])}]" if told["flags"] else ""
+        say(f"{one.name}: {told['said']}{flags}{' (kept)' if one.status == 'kept' else ''}")
+    say(f"{output / TABLE} lists all {len(ended)}. Research use only.")
+
+
+def _say_found(found: Found) -> None:
+    from lungshift.errors import LungshiftError
+
+    for study in found.studies:
+        try:
+            geometry = study.source().geometry
+            told = f"{geometry.shape} (slices, rows, columns), {geometry.spacing_mm} mm"
+        except LungshiftError as error:
+            told = f"{error.code}: {error}"
+        say(f"{study.name}: {told}")
+    say("Nothing was written.")

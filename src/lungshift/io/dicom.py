@@ -89,6 +89,7 @@ class DicomSource:
         lung_labels: What the values of the lung mask mean.
         lesion_labels: What the values of the lesion mask mean.
         choices: What to do with series that are not plainly regular.
+        deep: Whether sub-folders are searched too.
     """
 
     folder: str | Path
@@ -98,6 +99,7 @@ class DicomSource:
     lung_labels: Labels = ONE_LABEL
     lesion_labels: Labels = ONE_LABEL
     choices: Choices = field(default_factory=Choices)
+    deep: bool = True
 
     def __repr__(self) -> str:
         return f"DicomSource({Path(self.folder).name!r})"
@@ -106,7 +108,7 @@ class DicomSource:
     def stack(self) -> Stack:
         """The ordered slices, known from the headers."""
         choices = self.choices if self.series_uid is None else replace(self.choices, series_uid=self.series_uid)
-        stack = find_stack(scan_folder(Path(self.folder)), choices)
+        stack = find_stack(scan_folder(Path(self.folder), deep=self.deep), choices)
         for note in stack.notes:
             _LOG.warning("%s: %s", Path(self.folder).name, note)
         return stack

@@ -130,15 +130,15 @@ class Inventory:
     passed_over: dict[str, list[str]] = field(default_factory=dict)
 
 
-def scan_folder(folder: Path) -> Inventory:
-    """Read the headers of every file below ``folder`` (or of the one file that it is).
+def scan_folder(folder: Path, *, deep: bool = True) -> Inventory:
+    """Read the headers of every file below ``folder`` (or of the one file that it is); of the folder alone unless ``deep``.
 
     Raises:
         SeriesError: No such folder, or more files than a study has.
     """
     series: dict[str, list[Frame]] = defaultdict(list)
     passed_over: dict[str, list[str]] = defaultdict(list)
-    for path in _files(folder):
+    for path in _files(folder, deep=deep):
         try:
             _require_inside(path, folder)
             for frame in read_frames(path):
@@ -181,7 +181,7 @@ def find_stack(inventory: Inventory, choices: Choices) -> Stack:
     return _stack(inventory.folder, frames, choices, notes)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, *, deep: bool) -> Iterator[Path]:
     if folder.is_file():
         yield folder
         return
@@ -189,7 +189,7 @@ def _files(folder: Path) -> Iterator[Path]:
         raise SeriesError(f"{folder} does not exist. Give the folder of a DICOM series.", code="E_NO_FOLDER")
     found = 0
     for place, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(folders) if deep else []
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
         for name in sorted(names) + linked:
             found += 1

@@ -130,6 +130,11 @@ class NiftiSource:
         """Whether a lesion mask exists."""
         return self.lesion is not None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the header was taken with a warning."""
+        return tuple(self._scan.header.notes)
+
     def read(self) -> tuple[Volume, Mask | None, Mask | None]:
         """The whole scan with its lung and lesion masks.
 

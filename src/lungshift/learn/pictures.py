@@ -13,7 +13,8 @@ from jaxtyping import Float32, Int64
 from lungshift.errors import ProtocolError
 from lungshift.learn.settings import NetworkSettings
 from lungshift.prepare.grid import Interpolation
-from lungshift.prepare.prepared import Place, PreparedCohort
+from lungshift.prepare.prepared import Place, PreparedCase, PreparedCohort
+from lungshift.prepare.views import ChangedCohort
 from lungshift.prepare.windows import apply_windows
 
 _MARGIN = 8
@@ -92,7 +93,18 @@ def _describe_part(role: str, cohort: PreparedCohort, rows: np.ndarray) -> dict[
     scans = {d for case in cases for name, d in cohort.checksums[case].items() if name.startswith("scan ")}
     patients = sorted(set(cohort.patients[rows].tolist()))
     told = {"role": role, "cohort": cohort.name, "key": cohort.key, "slices": len(rows)}
-    return told | {"patients": patients, "scans": sorted(scans)}
+    own = cohort
+    while isinstance(own, ChangedCohort):  # a view may call its pictures the scans' own pixels
+        own = own.seen
+    seen = [case for case in own.cases if case.case_id in cases]
+    return told | {"patients": patients, "scans": sorted(scans), "seen": _range_of(seen)}
+
+
+def _range_of(cases: Sequence[PreparedCase]) -> dict[str, list[float]]:
+    """Lowest and highest distance of slices, and longer side of a slice, in mm: a later scan can be told to be unlike them."""
+    slices = [case.spacing_mm[0] for case in cases]
+    sides = [max(case.rows * case.spacing_mm[1], case.columns * case.spacing_mm[2]) for case in cases]
+    return {"slice_mm": [min(slices), max(slices)], "picture_mm": [min(sides), max(sides)]}
 
 
 def require_size(size: int, network: NetworkSettings) -> None:

@@ -17,9 +17,10 @@ from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage
 
 from lungshift.prepare.grid import AIR_HU
+from lungshift.prepare.peaks import between
 from lungshift.prepare.prepared import PreparedCohort
 from lungshift.prepare.views import changed
-from lungshift.transfer.looks import Scan, between, pixel_mm_of
+from lungshift.transfer.looks import Scan, pixel_mm_of
 from lungshift.transfer.removal import Removal, chosen, counted, middle, outside, view_of
 
 _BANDS = (0.6, 1.2, 2.4)

@@ -19,10 +19,11 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from lungshift.prepare.grid import AIR_HU
+from lungshift.prepare.peaks import Peaks
 from lungshift.prepare.prepared import PreparedCohort
 from lungshift.prepare.views import changed
 from lungshift.transfer.detail import remove_sharpness
-from lungshift.transfer.looks import Peaks, Scan, chest, likeness
+from lungshift.transfer.looks import Scan, chest, likeness
 from lungshift.transfer.outcome import CauseName
 from lungshift.transfer.removal import Removal, Remover, chosen, counted, for_cases, middle, outside, view_of
 

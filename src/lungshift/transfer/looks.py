@@ -14,23 +14,12 @@ from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Volume
 from lungshift.errors import LungshiftError
 from lungshift.prepare.lungmask import threshold_lungs
+from lungshift.prepare.peaks import Peaks, find_peaks
 from lungshift.prepare.prepared import PreparedCohort
 from lungshift.prepare.slices import bounding_box
 
 _SAMPLE = 16
 _LEVELS, _SIDE = 8, 24
-
-
-@dataclass(frozen=True)
-class Peaks:
-    """Where a scan has the middle of its lung and of its soft tissue, in its own numbers, which need not be HU."""
-
-    lung: float
-    tissue: float
-
-    def contrast(self, hu: np.ndarray) -> Float32[np.ndarray, "*shape"]:
-        """The same picture on a scale where lung is 0 and soft tissue 1, whatever the scanner's scale."""
-        return np.asarray((hu - np.float32(self.lung)) / np.float32(self.tissue - self.lung), dtype=np.float32)
 
 
 class PackedMasks:
@@ -88,17 +77,8 @@ class Scan:
 
     @cached_property
     def peaks(self) -> Peaks:
-        """Lung and soft tissue, each the middle of the narrowest range that holds half of its pixels.
-
-        Soft tissue is looked for between the lungs, where heart and vessels are; lung well inside its mask. Both are NaN where a
-        scan shows too little of either.
-        """
-        lung, tissue = [], []
-        for row in self.sample():
-            mask, hu = self.cohort.lung(row), self.cohort.hu(row)
-            lung.append(hu[ndimage.binary_erosion(mask)])
-            tissue.append(hu[between(mask)])
-        return Peaks(_middle(np.concatenate(lung)), _middle(np.concatenate(tissue)))
+        """Lung and soft tissue of a few of its slices; NaN where a scan shows too little of either."""
+        return find_peaks((self.cohort.hu(row), self.cohort.lung(row)) for row in self.sample())
 
     @cached_property
     def is_eight_bit(self) -> bool:
@@ -138,13 +118,6 @@ def scans_of(cohort: PreparedCohort, rows: Int64[np.ndarray, " row"]) -> list[Sc
     return [Scan(cohort, int(number), rows[of == number]) for number in np.unique(of)]
 
 
-def between(lung: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
-    """What lies between the outer borders of the lungs in each row of pixels, and not near them: the mediastinum."""
-    from_left = np.maximum.accumulate(lung, axis=1)
-    from_right = np.maximum.accumulate(lung[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(from_left & from_right & ~ndimage.binary_dilation(lung, iterations=2))
-
-
 def chest(scan: Scan) -> Float32[np.ndarray, "level row column"]:
     """The chest as a small picture of eight heights, framed by the lungs: heart, spine and diaphragm say how it lies."""
     levels = []
@@ -159,12 +132,3 @@ def chest(scan: Scan) -> Float32[np.ndarray, "level row column"]:
 def likeness(one: Float32[np.ndarray, "*shape"], other: Float32[np.ndarray, "*shape"]) -> float:
     """Correlation of two small pictures."""
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
-
-
-def _middle(values: np.ndarray) -> float:
-    """The middle of the narrowest range that holds half of the values."""
-    ordered, half = np.sort(values), len(values) // 2
-    if half < 50:
-        return float("nan")
-    first = int(np.argmin(ordered[half:] - ordered[: len(ordered) - half]))
-    return float(ordered[first] + ordered[first + half]) / 2

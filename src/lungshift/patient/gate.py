@@ -1,0 +1,213 @@
+"""Is this scan one that the model can be asked about? What is unlike the training data is said, and with ``strict`` refused.
+
+Values that are not HU, damaged files and scans without lung are refused before this by who reads them. Here is what can be read and may
+still be wrong: a chest that lies otherwise than its header says, lungs that are cut off, a scale that is not that of HU, voxels of
+a size that the model has never seen. Limits come from the checkpoint where it knows its training data, else from the numbers below,
+which leave room around 19 real scans of two cohorts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lungshift.audit.orientation import orientation_findings
+from lungshift.ct.case import Case
+from lungshift.ct.volume import Mask, Volume
+from lungshift.errors import GeometryError, InputError
+from lungshift.prepare.peaks import find_peaks
+
+LUNG_HU, TISSUE_HU = (-960.0, -650.0), (-80.0, 250.0)
+"""Where the middle of the lung and of the soft tissue between the lungs may lie: -923 to -690 and -18 to 139 HU on 19 real scans; contrast
+medium makes the heart denser."""
+SLICE_MM, PICTURE_MM = (0.4, 10.0), (200.0, 550.0)
+"""Distance of slices, and the longer side of a slice, where the checkpoint does not say what it was trained on."""
+_ROOM = 1.5
+"""So many times beyond the range of the training data is still no flag."""
+_CUT = 0.25
+_CUT_EDGE_MM = 30.0
+_LUNG_ML = (1000.0, 10_000.0)
+_SAMPLE = 16
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something about a scan for which its result should be looked at.
+
+    Attributes:
+        code: What it is, a stable word.
+        evidence: In words with numbers, why we think so.
+        remedy: What to do.
+        numbers: What was measured.
+    """
+
+    code: str
+    evidence: str
+    remedy: str
+    numbers: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.evidence}. {self.remedy}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"numbers": dict(self.numbers)}
+
+
+@dataclass(frozen=True)
+class TrainingRange:
+    """What a checkpoint has seen, as far as it says so.
+
+    Attributes:
+        slice_mm: Lowest and highest distance of slices.
+        picture_mm: The same of the longer side of a slice.
+        stated: Whether the checkpoint says it; else these are the numbers above.
+    """
+
+    slice_mm: tuple[float, float] = SLICE_MM
+    picture_mm: tuple[float, float] = PICTURE_MM
+    stated: bool = False
+
+    @classmethod
+    def of(cls, trained_on: Sequence[Mapping[str, Any]]) -> TrainingRange:
+        """The range of all parts of the training data that state one, with room on both sides."""
+        seen = [part["seen"] for part in trained_on if part.get("seen")]
+        if not seen:
+            return cls()
+        low_high = {
+            name: (min(one[name][0] for one in seen) / _ROOM, max(one[name][1] for one in seen) * _ROOM)
+            for name in ("slice_mm", "picture_mm")
+        }
+        return cls(**low_high, stated=True)
+
+
+def judge_scan(case: Case, seen: TrainingRange) -> tuple[Flag, ...]:
+    """Everything about a scan with its lungs for which its prediction should be looked at.
+
+    Raises:
+        GeometryError: The lung mask is empty (``E_NO_LUNG``).
+    """
+    lung = require_lung(case)
+    return (
+        *_turned(case.volume, lung),
+        *_cut_off(lung),
+        *_amount(lung),
+        *_scale(case.volume, lung),
+        *_voxels(case.volume, seen),
+    )
+
+
+def require_lung(case: Case) -> Mask:
+    """The lung mask of a case.
+
+    Raises:
+        GeometryError: There is none, or it is empty (``E_NO_LUNG``): nothing would be looked at, and nothing found.
+    """
+    if case.lung is None or not case.lung.voxels.any():
+        raise GeometryError(
+            "The lung mask is empty, so no slice would be looked at. Is it the mask of this scan? Leave --lung out to have one made.",
+            code="E_NO_LUNG",
+        )
+    return case.lung
+
+
+def require_like(flags: Sequence[Flag]) -> None:
+    """Refuse a scan that has any flag.
+
+    Raises:
+        InputError: It has (``E_UNLIKE``).
+    """
+    if flags:
+        told = " ".join(map(str, flags))
+        raise InputError(
+            f"The scan is unlike what the model was made for. {told} Without --strict it is predicted and flagged.",
+            code="E_UNLIKE",
+        )
+
+
+def _turned(volume: Volume, lung: Mask) -> Iterator[Flag]:
+    for finding in orientation_findings(volume, lung):
+        yield Flag(finding.code, finding.evidence, finding.remedy, dict(finding.numbers))
+
+
+def _cut_off(lung: Mask) -> Iterator[Flag]:
+    """Lungs that go on where the scan or its slices end."""
+    area = np.count_nonzero(lung.voxels, axis=(1, 2))
+    ends = {"foot": float(area[0] / area.max()), "head": float(area[-1] / area.max())}
+    edges = _edges_mm(lung)
+    cut = [f"the {end} ({100 * share:.0f} % of the widest slice)" for end, share in ends.items() if share >= _CUT]
+    cut += [f"the {side} edge of the slices ({mm:.0f} mm)" for side, mm in edges.items() if mm >= _CUT_EDGE_MM]
+    if cut:
+        yield Flag(
+            "cut-off",
+            f"the lungs go on beyond the scan at {', '.join(cut)}",
+            "Millilitres and percent are those of the part that is there",
+            ends | edges,
+        )
+
+
+def _edges_mm(lung: Mask) -> dict[str, float]:
+    """The longest run of lung along each edge of the slices, in mm."""
+    _, row_mm, column_mm = lung.geometry.spacing_mm
+    voxels = lung.voxels
+    lines = {
+        "front": (voxels[:, 0], column_mm),
+        "back": (voxels[:, -1], column_mm),
+        "right": (voxels[:, :, 0], row_mm),
+        "left": (voxels[:, :, -1], row_mm),
+    }
+    return {side: float(line.sum(axis=1).max() * mm) for side, (line, mm) in lines.items()}
+
+
+def _amount(lung: Mask) -> Iterator[Flag]:
+    low, high = _LUNG_ML
+    if not low <= lung.volume_ml <= high:
+        yield Flag(
+            "lung-volume",
+            f"{lung.volume_ml:.0f} ml of lung, {low:.0f} to {high:.0f} are usual in an adult",
+            "Look at lung.nii.gz: dense lung may be missing from it, or air be in it that is none",
+            {"lung_ml": lung.volume_ml},
+        )
+
+
+def _scale(volume: Volume, lung: Mask) -> Iterator[Flag]:
+    """Lung or soft tissue that is not where HU have it."""
+    with_lung = np.flatnonzero(lung.voxels.any(axis=(1, 2)))
+    chosen = with_lung[np.unique(np.linspace(0, len(with_lung) - 1, _SAMPLE).round().astype(int))]
+    peaks = find_peaks((volume.hu[index], lung.voxels[index]) for index in chosen)
+    odd = []
+    for name, value, (low, high) in (("lung", peaks.lung, LUNG_HU), ("soft tissue", peaks.tissue, TISSUE_HU)):
+        if not np.isnan(value) and not low <= value <= high:
+            odd.append(f"{name} lies near {value:.0f} HU, {low:.0f} to {high:.0f} is usual")
+    if odd:
+        yield Flag(
+            "contrast",
+            " and ".join(odd),
+            "Check the rescaling of the scan, or whether there is much contrast medium or little air in the lungs",
+            {"lung_hu": peaks.lung, "tissue_hu": peaks.tissue},
+        )
+
+
+def _voxels(volume: Volume, seen: TrainingRange) -> Iterator[Flag]:
+    slice_mm, row_mm, column_mm = volume.geometry.spacing_mm
+    _, rows, columns = volume.geometry.shape
+    picture_mm = max(rows * row_mm, columns * column_mm)
+    whose = "the model was trained on" if seen.stated else "usual are"
+    odd = [
+        f"{what} {value:.3g} mm, {whose} {low:.3g} to {high:.3g}"
+        for what, value, (low, high) in (
+            ("slices are apart by", slice_mm, seen.slice_mm),
+            ("a slice is as wide as", picture_mm, seen.picture_mm),
+        )
+        if not low <= value <= high
+    ]
+    if odd:
+        yield Flag(
+            "spacing",
+            "; ".join(odd),
+            "Compare with a reader on a few scans like this one before you trust it",
+            {"slice_mm": slice_mm, "picture_mm": picture_mm},
+        )

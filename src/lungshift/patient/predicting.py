@@ -1,0 +1,393 @@
+"""One study from its files to a folder with its masks and what must be known of them; the folder is whole once ``prediction.json`` is there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lungshift.ct.case import Case
+from lungshift.ct.volume import Mask
+from lungshift.errors import CheckpointError, InputError, LungshiftError, SeriesError
+from lungshift.files import digest, sha256, write_json
+from lungshift.io.dicom import DicomSource
+from lungshift.io.dicom_seg import CONSOLIDATION, GROUND_GLASS, LUNG, Drawn, write_seg
+from lungshift.io.writing import write_mask
+from lungshift.learn.checkpoint import Checkpoint, load_checkpoint, require_target, weight_checksums
+from lungshift.learn.lungs import with_model_lungs
+from lungshift.learn.prediction import Predictor, predict
+from lungshift.measure.density import CONSOLIDATION_HU, split_density
+from lungshift.memory import require_memory
+from lungshift.patient.gate import Flag, TrainingRange, judge_scan, require_like, require_lung
+from lungshift.patient.studies import Study
+from lungshift.prepare.lungmask import with_lungs
+
+FORMAT = 1
+LESION, LUNGS, SEG, DESCRIPTION = "lesion.nii.gz", "lung.nii.gz", "lesion.dcm", "prediction.json"
+RESEARCH = "Research use only: not a medical device, not for diagnosis."
+_PACKAGES = ("lungshift", "numpy", "scipy", "nibabel", "pydicom", "highdicom")
+_VOXEL_BYTES = 16
+_LOG = logging.getLogger("lungshift")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How studies are predicted.
+
+    Attributes:
+        checkpoint: Folder of the lesion model.
+        lung_model: Folder of a model that finds lungs, for scans that come without a lung mask.
+        keep_identity: Let names and UIDs of the originals go along.
+        strict: Refuse what otherwise is flagged.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    checkpoint: Path
+    lung_model: Path | None = None
+    keep_identity: bool = False
+    strict: bool = False
+    device: str = "auto"
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two predictions of one scan the same: the models and the options, not where they lie or what computes.
+
+        Raises:
+            CheckpointError: A folder holds no checkpoint, or one of another target.
+        """
+        checkpoints = load_checkpoints(self)
+        return {
+            "format": FORMAT,
+            "model": checkpoints.identity,
+            "lung_model": checkpoints.lung_identity,
+            "keep_identity": self.keep_identity,
+            "strict": self.strict,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoints:
+    """The checkpoints of a run, and what tells them from others."""
+
+    lesion: Checkpoint
+    identity: str
+    lung: Checkpoint | None = None
+    lung_identity: str = ""
+
+
+@lru_cache(maxsize=1)
+def load_checkpoints(options: Options) -> Checkpoints:
+    """The checkpoints that the options name; kept in the process, so that the next study finds them ready.
+
+    Raises:
+        CheckpointError: A folder holds no checkpoint, or one of another target.
+    """
+    lesion = load_checkpoint(options.checkpoint)
+    require_target(lesion, "lesion")
+    if options.lung_model is None:
+        return Checkpoints(lesion, _identify(lesion))
+    lung = load_checkpoint(options.lung_model)
+    require_target(lung, "lung")
+    return Checkpoints(lesion, _identify(lesion), lung, _identify(lung))
+
+
+def _identify(checkpoint: Checkpoint) -> str:
+    """SHA-256 of all that a prediction depends on: weights, network, pictures and the rule for masks."""
+    rule = (checkpoint.network, checkpoint.size, checkpoint.interpolation, checkpoint.decision)
+    return digest((rule, sorted(weight_checksums(checkpoint.weights).items())))
+
+
+@lru_cache(maxsize=2)
+def load_predictor(options: Options, target: Literal["lesion", "lung"] = "lesion") -> Predictor:
+    """A model on its device, kept in the process.
+
+    Raises:
+        CheckpointError: No lung model was named, and one is asked for.
+        MissingError: The device is not there.
+    """
+    checkpoints = load_checkpoints(options)
+    checkpoint = checkpoints.lesion if target == "lesion" else checkpoints.lung
+    if checkpoint is None:
+        raise CheckpointError("No lung model was named. Give its folder, or leave the lungs to the threshold.")
+    return Predictor.of(checkpoint, options.device)
+
+
+def _with_lungs(case: Case, options: Options) -> Case:
+    """The case with its lungs: as given, by the lung model, or else by threshold."""
+    if case.lung is not None or options.lung_model is None:
+        return with_lungs(case)
+    return with_model_lungs(load_predictor(options, "lung"), case)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of a study.
+
+    Attributes:
+        study: The study.
+        case: The scan with its lung mask.
+        lesion: The predicted lesion, on the scan's own grid.
+        flags: What is odd about the scan.
+        notes: What was taken with a warning when it was read.
+        identity: Of inputs, models and options.
+        checksums: SHA-256 of the files that were read, by what they are.
+    """
+
+    study: Study
+    case: Case
+    lesion: Mask
+    flags: tuple[Flag, ...]
+    notes: tuple[str, ...]
+    identity: str
+    checksums: Mapping[str, str]
+
+    @property
+    def lung(self) -> Mask:
+        """The lung mask that it went by."""
+        return require_lung(self.case)
+
+    @property
+    def percent_of_lung(self) -> float:
+        """How much of the lung is lesion; lesion outside of the lung mask is not counted here."""
+        inside = int(np.count_nonzero(self.lesion.voxels & self.lung.voxels))
+        return 100 * inside / int(np.count_nonzero(self.lung.voxels))
+
+    def words(self) -> str:
+        """The result in a sentence; that nothing was found is said, and how much was looked at."""
+        slices, looked = (int(mask.voxels.any(axis=(1, 2)).sum()) for mask in (self.lesion, self.lung))
+        if not slices:
+            return f"no lesion found; {looked} slices with lung were looked at (lung mask: {self.lung_source})"
+        return (
+            f"{self.lesion.volume_ml:.1f} ml of lesion, {self.percent_of_lung:.1f} % of the lung, on {slices} of {looked} slices with lung "
+            f"(lung mask: {self.lung_source})"
+        )
+
+    @property
+    def lung_source(self) -> str:
+        """Who drew the lung mask: ``reader`` (a file that was given), ``model`` or ``threshold``."""
+        return self.case.lung_source
+
+
+def predict_study(study: Study, options: Options) -> Prediction:
+    """Read a study, find or take its lungs, judge whether it is one to be asked about, and predict its lesions.
+
+    Raises:
+        InputError: Whatever keeps it from being read or used; ``E_UNLIKE`` if it is odd and the options are strict.
+        ResourceError: It needs more memory than there is (``E_MEMORY``).
+    """
+    checkpoints, source = load_checkpoints(options), study.source()
+    n, rows, columns = source.geometry.shape
+    require_memory(n * rows * columns * _VOXEL_BYTES, f"A scan of {n} x {rows} x {columns} voxels")
+    checksums = source.checksums()
+    volume, lung, _ = source.read()
+    case = _with_lungs(Case(volume, lung, case_id=study.name), options)
+    flags = (
+        *judge_scan(case, TrainingRange.of(checkpoints.lesion.trained_on)),
+        *_of_files(study, checksums, checkpoints.lesion),
+    )
+    if options.strict:
+        require_like(flags)
+    lesion = predict(load_predictor(options), case)
+    identity = identify_study(checksums, options)
+    return Prediction(study, case, lesion, flags, tuple(source.notes), identity, checksums)
+
+
+def identify_study(checksums: Mapping[str, str], options: Options) -> str:
+    """What makes two predictions the same: the content of the files, whatever their names, the models and the options."""
+    files = sorted((name.split(" ")[0], one) for name, one in checksums.items())
+    return digest((files, sorted(options.identity().items())))
+
+
+def _of_files(study: Study, checksums: Mapping[str, str], checkpoint: Checkpoint) -> list[Flag]:
+    """What the files alone say."""
+    flags = []
+    scans = {one for name, one in checksums.items() if name.startswith("scan ")}
+    if scans & _scans_trained_on(checkpoint):
+        flags.append(
+            Flag(
+                "trained-on",
+                "the model was trained on this scan, or chosen by it",
+                "It shows what the model remembers, not what it can do elsewhere",
+            )
+        )
+    if study.also_in:
+        flags.append(
+            Flag(
+                "series-twice",
+                f"a series of the same UID lies in {study.also_in} more of the folders",
+                "If its images are spread over folders, put them into one: each part was predicted alone",
+            )
+        )
+    return flags
+
+
+def _scans_trained_on(checkpoint: Checkpoint) -> set[str]:
+    """SHA-256 of the scans that a checkpoint and those it started from have seen."""
+    parts, ancestor = list(checkpoint.trained_on), checkpoint.parent
+    while ancestor:
+        parts += ancestor["trained_on"]
+        ancestor = ancestor.get("parent")
+    return {scan for part in parts for scan in part.get("scans", ())}
+
+
+def write_prediction(prediction: Prediction, folder: Path, options: Options) -> None:
+    """Write the masks, and last of all ``prediction.json``: a folder without it is not finished.
+
+    Raises:
+        ResourceError: The disk is full or the folder cannot be written.
+    """
+    study = prediction.study
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    like = study.path if study.is_nifti else None
+    write_mask(prediction.lesion, folder / LESION, like=like)
+    write_mask(prediction.lung, folder / LUNGS, like=like)
+    flags = [*prediction.flags, *([] if study.is_nifti else _write_seg(prediction, folder / SEG, options))]
+    told = _describe(replace(prediction, flags=tuple(flags)), folder, options)
+    write_json(folder / DESCRIPTION, told)
+
+
+def _write_seg(prediction: Prediction, path: Path, options: Options) -> list[Flag]:
+    """Write the SEG; a series that cannot be referred to gets none, and a flag that says so."""
+    source, checkpoint = prediction.study.source(), load_checkpoints(options).lesion
+    ground_glass, consolidation = split_density(prediction.lesion, prediction.case.volume)
+    given = prediction.lung_source == "reader"
+    model = f"lungshift U-Net, split at {CONSOLIDATION_HU:g} HU"
+    drawn = [
+        Drawn(GROUND_GLASS, ground_glass, model),
+        Drawn(CONSOLIDATION, consolidation, model),
+        Drawn(
+            LUNG, prediction.lung, f"lung mask by {prediction.lung_source}", "SEMIAUTOMATIC" if given else "AUTOMATIC"
+        ),
+    ]
+    if not isinstance(source, DicomSource):
+        return []
+    try:
+        write_seg(
+            drawn,
+            source,
+            path,
+            keep_identity=options.keep_identity,
+            version=metadata.version("lungshift"),
+            serial=checkpoint.fingerprint or "none",
+        )
+    except SeriesError as error:
+        if error.code != "E_SEG":
+            raise
+        path.unlink(missing_ok=True)
+        _LOG.warning("%s: %s", prediction.study.name, error)
+        said = str(error) if options.keep_identity else prediction.study.scrub(str(error))
+        return [Flag("no-seg", f"no DICOM segmentation was written: {said}", "The NIfTI masks are complete")]
+    return []
+
+
+def _describe(prediction: Prediction, folder: Path, options: Options) -> dict[str, Any]:
+    study, case = prediction.study, prediction.case
+    geometry, checkpoints = case.volume.geometry, load_checkpoints(options)
+    ground_glass, consolidation = split_density(prediction.lesion, case.volume)
+    checkpoint = checkpoints.lesion
+    notes = prediction.notes if options.keep_identity else tuple(map(study.scrub, prediction.notes))
+    names = (LESION, LUNGS, *(() if study.is_nifti else (SEG,)))
+    return {
+        "format": FORMAT,
+        "study": study.name,
+        "use": RESEARCH,
+        "said": prediction.words(),
+        "identity": prediction.identity,
+        "geometry": {
+            "shape": list(geometry.shape),
+            "spacing_mm": list(geometry.spacing_mm),
+            "affine_lps_mm": geometry.affine.tolist(),
+            "axes": "slice (foot to head), row (front to back), column (patient's right to left)",
+        },
+        "lesion": {
+            "ml": prediction.lesion.volume_ml,
+            "percent_of_lung": prediction.percent_of_lung,
+            "slices": _slices_of(prediction.lesion),
+            "ground_glass_ml": ground_glass.volume_ml,
+            "consolidation_ml": consolidation.volume_ml,
+            "consolidation_from_hu": CONSOLIDATION_HU,
+            "outside_lung_ml": Mask(prediction.lesion.voxels & ~prediction.lung.voxels, geometry).volume_ml,
+        },
+        "lung": {
+            "ml": prediction.lung.volume_ml,
+            "slices": _slices_of(prediction.lung),
+            "source": prediction.lung_source,
+            "model": case.lung_model or None,
+        },
+        "checkpoint": {
+            "fingerprint": checkpoint.fingerprint,
+            "identity": checkpoints.identity,
+            "decision": asdict(checkpoint.decision),
+            "trained_on": sorted({part["cohort"] for part in checkpoint.trained_on if "cohort" in part}),
+        },
+        "engine": load_predictor(options).describe(),
+        "flags": [flag.as_dict() for flag in prediction.flags],
+        "notes": list(notes),
+        "versions": {name: metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "input": {
+            "kind": "nifti" if study.is_nifti else "dicom",
+            "sha256": _by_role(prediction.checksums),
+            **({"path": str(study.path), "series_uid": study.series_uid} if options.keep_identity else {}),
+        },
+        "files": {name: sha256(folder / name) for name in names if (folder / name).is_file()},
+    }
+
+
+def _slices_of(mask: Mask) -> int:
+    return int(np.count_nonzero(mask.voxels.any(axis=(1, 2))))
+
+
+def _by_role(checksums: Mapping[str, str]) -> dict[str, list[str]]:
+    """Checksums by what the files are, without the files' names."""
+    roles: dict[str, list[str]] = {}
+    for name, one in checksums.items():
+        if name.startswith(("scan ", "lung ")):
+            roles.setdefault(name.split(" ")[0], []).append(one)
+    return roles
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What ``prediction.json`` of a folder says.
+
+    Raises:
+        InputError: There is none, or it is of another format (``E_PREDICTION``).
+    """
+    try:
+        told: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+        if told["format"] != FORMAT:
+            raise InputError(
+                f"{folder} is of format {told['format']}; this version reads {FORMAT}.", code="E_PREDICTION"
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder} holds no finished prediction (no readable {DESCRIPTION}); run lungshift predict.",
+            code="E_PREDICTION",
+        ) from error
+    return told
+
+
+def is_done(study: Study, folder: Path, options: Options) -> bool:
+    """Whether a folder holds this very prediction: of the same files, models and options, with its masks as they were written."""
+    try:
+        told = read_description(folder)
+        if told["identity"] != identify_study(study.source().checksums(), options):
+            return False
+        return all(sha256(folder / name) == one for name, one in told["files"].items())
+    except (InputError, OSError, KeyError, AttributeError):
+        return False
+
+
+def refusal_of(error: Exception, study: Study, options: Options) -> tuple[str, str]:
+    """Code and message of a study that failed, fit to be written down."""
+    if isinstance(error, MemoryError):
+        return "E_MEMORY", "it needs more memory than there is; predict it alone, or on a larger machine"
+    if not isinstance(error, LungshiftError):
+        return "E_UNFORESEEN", f"{type(error).__name__}; predict this study alone to see more"
+    return error.code, str(error) if options.keep_identity else study.scrub(str(error))

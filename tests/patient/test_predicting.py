@@ -1,0 +1,417 @@
+"""One scan in, a folder out that says what was found, by what, and what is odd about it; or one reason why not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from chests import TISSUE
+from lungshift.ct.case import Case
+from lungshift.ct.volume import Mask, Volume
+from lungshift.errors import InputError, LungshiftError, OutputError
+from lungshift.files import sha256
+from lungshift.io.dicom_seg import read_seg
+from lungshift.io.nifti import read_mask, read_volume
+from lungshift.learn.checkpoint import Checkpoint, build_network, load_checkpoint, save_checkpoint
+from lungshift.learn.settings import NetworkSettings
+from lungshift.measure.density import CONSOLIDATION_HU
+from lungshift.patient.batch import predict_one
+from lungshift.patient.predicting import Options, is_done, predict_study, read_description
+from lungshift.patient.studies import find_studies
+from patient_worlds import as_nifti, as_series, lung_file, shifted, whole_chest
+from series import TOKENS
+
+
+def run(options: Options, scan: Path, folder: Path, **how) -> dict:
+    overwrite = how.pop("overwrite", False)
+    found = find_studies([scan], keep_identity=options.keep_identity, **how)
+    predict_one(found, options, folder, overwrite=overwrite)
+    return read_description(folder)
+
+
+def refusal(options: Options, scan: Path, **how) -> LungshiftError:
+    with pytest.raises(LungshiftError) as caught:
+        predict_study(find_studies([scan], **how).studies[0], options)
+    return caught.value
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    return as_nifti(tmp_path / "in", "case one.nii.gz", whole_chest())
+
+
+@pytest.fixture
+def lung(tmp_path: Path) -> Path:
+    return lung_file(tmp_path / "lung.nii.gz", whole_chest())
+
+
+def test_a_nifti_scan_becomes_two_masks_on_its_own_grid_and_what_must_be_known_of_them(
+    scan, lung, options, tmp_path
+) -> None:
+    told = run(options, scan, tmp_path / "out", lung=lung)
+
+    case, volume = whole_chest(), read_volume(scan)
+    lesion = read_mask(tmp_path / "out" / "lesion.nii.gz", volume.geometry)
+    np.testing.assert_array_equal(lesion.voxels, case.lesion.voxels)
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        ".lock",
+        "lesion.nii.gz",
+        "lung.nii.gz",
+        "prediction.json",
+        "run.json",
+    ]
+    assert told["study"] == "case_one"
+    assert told["lesion"]["ml"] == pytest.approx(case.lesion.voxels.sum() * 10 * 2 * 2 / 1000)
+    assert told["lesion"]["percent_of_lung"] == pytest.approx(100 * told["lesion"]["ml"] / told["lung"]["ml"])
+    assert told["lesion"]["ground_glass_ml"] == pytest.approx(told["lesion"]["ml"])
+    assert told["lesion"]["consolidation_from_hu"] == CONSOLIDATION_HU
+    assert told["input"]["sha256"]["scan"] == [sha256(scan)]
+    assert told["geometry"]["spacing_mm"] == [10.0, 2.0, 2.0]
+    assert "Research use only" in told["use"]
+    assert {"lungshift", "numpy", "highdicom", "python"} <= told["versions"].keys()
+    assert {"engine", "precision", "threads"} <= told["engine"].keys()
+
+
+def test_a_dicom_series_becomes_a_segmentation_too(lung, options, tmp_path) -> None:
+    folder = as_series(tmp_path / "ct", whole_chest(), order=list(reversed(range(16))))
+
+    told = run(options, folder, tmp_path / "out", lung=lung)
+
+    case = whole_chest()
+    masks = read_seg(tmp_path / "out" / "lesion.dcm", case.volume.geometry)
+    both = masks["ground-glass opacity"].voxels | masks["consolidation"].voxels
+    np.testing.assert_array_equal(both, case.lesion.voxels)
+    np.testing.assert_array_equal(
+        masks["lung"].voxels, read_mask(tmp_path / "out" / "lung.nii.gz", case.volume.geometry).voxels
+    )
+    assert told["study"].startswith("ct-")
+    assert set(told["files"]) == {"lesion.nii.gz", "lung.nii.gz", "lesion.dcm"}
+
+
+def test_lesion_outside_the_lung_counts_as_lesion_and_not_as_percent_of_the_lung(
+    scan, checkpoint, options, tmp_path
+) -> None:
+    everywhere = load_checkpoint(checkpoint)
+    everywhere = everywhere.with_decision(replace(everywhere.decision, inside_lung=False))
+    save_checkpoint(everywhere, tmp_path / "everywhere")
+    lung = whole_chest().lung
+    right_only = Case(whole_chest().volume, Mask(lung.voxels & (np.arange(64) < 32), lung.geometry))
+
+    told = run(
+        replace(options, checkpoint=tmp_path / "everywhere"),
+        scan,
+        tmp_path / "out",
+        lung=lung_file(tmp_path / "right.nii.gz", right_only),
+    )
+
+    inside = told["lesion"]["ml"] - told["lesion"]["outside_lung_ml"]
+    assert told["lesion"]["outside_lung_ml"] > inside > 0
+    assert told["lesion"]["percent_of_lung"] == pytest.approx(100 * inside / told["lung"]["ml"])
+
+
+def test_dense_lesion_is_consolidation_in_the_segmentation_and_in_the_numbers(lung, options, tmp_path) -> None:
+    case = whole_chest()
+    hu = case.volume.hu.copy()
+    hu[6][case.lesion.voxels[6]] = CONSOLIDATION_HU + 50
+    folder = as_series(tmp_path / "ct", replace(case, volume=Volume(hu, case.volume.geometry)))
+
+    told = run(options, folder, tmp_path / "out", lung=lung)
+
+    dense = read_seg(tmp_path / "out" / "lesion.dcm", case.volume.geometry)["consolidation"].voxels
+    assert np.flatnonzero(dense.any(axis=(1, 2))).tolist() == [6]
+    assert told["lesion"]["consolidation_ml"] == pytest.approx(case.lesion.voxels[6].sum() * 0.04)
+
+
+def test_that_nothing_was_found_is_said_in_words_with_how_much_was_looked_at(lung, options, tmp_path) -> None:
+    scan = as_nifti(tmp_path, "clear.nii.gz", whole_chest(lesion=False))
+
+    told = run(options, scan, tmp_path / "out", lung=lung)
+
+    assert told["said"] == "no lesion found; 12 slices with lung were looked at (lung mask: reader)"
+    assert told["lesion"]["ml"] == 0
+    assert (tmp_path / "out" / "lesion.nii.gz").is_file()
+
+
+# --- the lung mask
+
+
+def test_without_a_lung_mask_one_is_made_by_threshold_and_recorded_as_such(scan, options, tmp_path) -> None:
+    told = run(options, scan, tmp_path / "out")
+
+    assert told["lung"]["source"] == "threshold"
+    assert told["lung"]["ml"] == pytest.approx(whole_chest().lung.volume_ml, rel=0.05)
+
+
+def test_a_lung_mask_that_was_given_is_taken_and_recorded(scan, lung, options, tmp_path) -> None:
+    told = run(options, scan, tmp_path / "out", lung=lung)
+
+    assert told["lung"]["source"] == "reader"
+    assert told["lung"]["ml"] == pytest.approx(whole_chest().lung.volume_ml)
+    assert len(told["input"]["sha256"]["lung"]) == 1
+
+
+@pytest.fixture
+def lung_model(tmp_path: Path) -> Path:
+    settings = NetworkSettings(width=1, levels=1, lung_channel=False, target="lung")
+    weights = {name: weight.numpy() for name, weight in build_network(settings).state_dict().items()}
+    save_checkpoint(Checkpoint(weights, settings, 64, fingerprint="f1"), tmp_path / "lung-model")
+    return tmp_path / "lung-model"
+
+
+def test_a_lung_model_draws_the_lungs_where_none_are_given_and_is_recorded(
+    scan, lung, lung_model, options, tmp_path, monkeypatch
+) -> None:
+    def by_model(predictor, case: Case) -> Case:
+        assert predictor.checkpoint.network.target == "lung"
+        return replace(case, lung=whole_chest().lung, lung_source="model", lung_model=predictor.checkpoint.fingerprint)
+
+    monkeypatch.setattr("lungshift.patient.predicting.with_model_lungs", by_model)
+    with_model = replace(options, lung_model=lung_model)
+
+    found = run(with_model, scan, tmp_path / "found")
+    given = run(with_model, scan, tmp_path / "given", lung=lung)
+
+    assert (found["lung"]["source"], found["lung"]["model"]) == ("model", "f1")
+    assert (given["lung"]["source"], given["lung"]["model"]) == ("reader", None)
+    assert found["identity"] != given["identity"]
+
+
+def test_a_lesion_model_is_no_lung_model_and_the_other_way_round(scan, lung_model, options) -> None:
+    for wrong in (replace(options, lung_model=options.checkpoint), replace(options, checkpoint=lung_model)):
+        assert refusal(wrong, scan).code == "E_TARGET"
+
+
+def test_a_lung_mask_on_another_grid_is_refused(scan, options, tmp_path) -> None:
+    error = refusal(options, scan, lung=lung_file(tmp_path / "lung.nii.gz", shifted(whole_chest(), 1.0)))
+
+    assert error.code == "E_MASK_AFFINE"
+    assert "Resample it to the scan first" in str(error)
+
+
+def test_an_empty_lung_mask_is_refused_and_not_answered_with_no_lesion(scan, options, tmp_path) -> None:
+    case = whole_chest()
+    empty = Case(case.volume, Mask(np.zeros_like(case.lung.voxels), case.volume.geometry))
+
+    error = refusal(options, scan, lung=lung_file(tmp_path / "lung.nii.gz", empty))
+
+    assert error.code == "E_NO_LUNG"
+    assert "The lung mask is empty" in str(error)
+
+
+# --- what is refused
+
+
+def test_a_scan_without_lungs_is_refused_and_not_answered_with_no_lesion(options, tmp_path) -> None:
+    case = whole_chest(lesion=False)
+    hu = case.volume.hu.copy()
+    hu[case.lung.voxels] = TISSUE
+
+    error = refusal(options, as_nifti(tmp_path, "head.nii.gz", replace(case, volume=Volume(hu, case.volume.geometry))))
+
+    assert error.code == "E_NO_LUNG"
+
+
+def test_a_scan_that_is_not_in_hu_is_refused(options, tmp_path) -> None:
+    case = whole_chest()
+    eight_bit = ((case.volume.hu.clip(-1000, 400) + 1000) / 1400 * 255).astype(np.int16)
+
+    error = refusal(
+        options, as_nifti(tmp_path, "rgb.nii.gz", replace(case, volume=Volume(eight_bit, case.volume.geometry)))
+    )
+
+    assert error.code == "E_NOT_HU"
+
+
+def test_a_series_with_a_missing_slice_is_refused_with_its_place(options, tmp_path) -> None:
+    folder = as_series(tmp_path / "ct", whole_chest())
+    (folder / "im007.dcm").unlink()
+
+    error = refusal(options, folder)
+
+    assert error.code == "E_GAP"
+    assert "z = 70 mm" in str(error)
+
+
+def test_of_two_series_in_one_folder_one_must_be_chosen(options, tmp_path) -> None:
+    folder = as_series(tmp_path / "ct", whole_chest(0), series="1.2.3.4.5.1", prefix="a")
+    as_series(folder, whole_chest(1), series="1.2.3.4.5.2", prefix="b")
+
+    error = refusal(options, folder)
+    told = run(options, folder, tmp_path / "out", series_uid="1.2.3.4.5.2")
+    alone = run(options, as_series(tmp_path / "alone", whole_chest(1)), tmp_path / "other")
+
+    assert error.code == "E_SERIES"
+    assert "1.2.3.4.5.1" in str(error)
+    assert told["lesion"] == alone["lesion"]
+
+
+def test_a_segmentation_given_as_the_scan_is_refused_by_name(options, tmp_path) -> None:
+    folder = as_series(tmp_path / "ct", whole_chest())
+    run(options, folder, tmp_path / "out")
+    alone = tmp_path / "seg" / "lesion.dcm"
+    alone.parent.mkdir()
+    alone.write_bytes((tmp_path / "out" / "lesion.dcm").read_bytes())
+
+    for given in (alone, alone.parent):
+        error = refusal(options, given)
+        assert error.code == "E_MODALITY"
+        assert "a DICOM segmentation (SEG)" in str(error)
+
+
+# --- flags
+
+
+def test_a_scan_that_is_odd_is_flagged_and_with_strict_refused(options, tmp_path) -> None:
+    case = whole_chest()
+    part = slice(4, 14)
+    geometry = replace(case.volume.geometry, shape=(10, 64, 64))
+    scan = as_nifti(tmp_path, "part.nii.gz", Case(Volume(case.volume.hu[part], geometry)))
+
+    told = run(options, scan, tmp_path / "out")
+    error = refusal(replace(options, strict=True), scan)
+
+    assert "cut-off" in [flag["code"] for flag in told["flags"]]
+    assert error.code == "E_UNLIKE"
+    assert "the lungs go on beyond the scan at the foot" in str(error)
+
+
+def test_a_scan_that_the_model_was_trained_on_is_flagged(scan, checkpoint, options, tmp_path) -> None:
+    trained = replace(
+        load_checkpoint(checkpoint), trained_on=({"role": "train", "cohort": "home", "scans": [sha256(scan)]},)
+    )
+    save_checkpoint(trained, tmp_path / "trained")
+
+    told = run(replace(options, checkpoint=tmp_path / "trained"), scan, tmp_path / "out")
+
+    assert "trained-on" in [flag["code"] for flag in told["flags"]]
+    assert told["checkpoint"]["trained_on"] == ["home"]
+
+
+# --- identity
+
+
+def test_nothing_of_the_patient_leaves_unless_it_is_asked_for(options, tmp_path) -> None:
+    folder = as_series(tmp_path / "Mueller_Hannelore_PID-4711", whole_chest(), series="1.2.826.0.1.11")
+    planted = [*TOKENS.values(), "Mueller", "1.2.826.0.1.1", "im003"]
+
+    run(options, folder, tmp_path / "out")
+    run(replace(options, keep_identity=True), folder, tmp_path / "kept")
+
+    for file in (tmp_path / "out").iterdir():
+        data = file.read_bytes()
+        assert not [token for token in planted if token.encode() in data], file.name
+    seg = pydicom.dcmread(tmp_path / "kept" / "lesion.dcm")
+    assert (seg.PatientID, seg.StudyInstanceUID) == (TOKENS["PatientID"], "1.2.826.0.1.10")
+    assert read_description(tmp_path / "kept")["study"] == "Mueller_Hannelore_PID-4711"
+
+
+def test_a_series_that_cannot_be_referred_to_gets_no_segmentation_and_a_word(options, tmp_path) -> None:
+    def without(ds: pydicom.Dataset, k: int) -> None:
+        ds.SOPInstanceUID = ""
+
+    folder = as_series(tmp_path / "ct", whole_chest(), change=without)
+
+    told = run(replace(options, keep_identity=True), folder, tmp_path / "out")
+
+    assert "no-seg" in [flag["code"] for flag in told["flags"]]
+    assert not (tmp_path / "out" / "lesion.dcm").exists()
+    assert "lesion.dcm" not in told["files"]
+
+
+# --- the folder
+
+
+def test_the_same_scan_again_is_kept_and_another_in_its_place_is_not(scan, options, tmp_path) -> None:
+    first = run(options, scan, tmp_path / "out")
+    found = find_studies([scan])
+    made = (tmp_path / "out" / "prediction.json").stat().st_mtime_ns
+
+    assert predict_one(found, options, tmp_path / "out").status == "kept"
+    assert (tmp_path / "out" / "prediction.json").stat().st_mtime_ns == made
+    as_nifti(scan.parent, scan.name, whole_chest(1))
+    assert predict_one(found, options, tmp_path / "out").status == "done"
+    assert read_description(tmp_path / "out")["identity"] != first["identity"]
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged"])
+def test_a_mask_that_is_lost_or_damaged_is_made_again(scan, options, tmp_path, harm: str) -> None:
+    run(options, scan, tmp_path / "out")
+    mask = tmp_path / "out" / "lesion.nii.gz"
+    mask.unlink() if harm == "lost" else mask.write_bytes(b"half")
+
+    (study,) = find_studies([scan]).studies
+    assert not is_done(study, tmp_path / "out", options)
+    run(options, scan, tmp_path / "out")
+    assert is_done(study, tmp_path / "out", options)
+
+
+def test_equal_inputs_give_equal_files(scan, options, tmp_path) -> None:
+    for name in ("one", "two"):
+        run(options, scan, tmp_path / name)
+
+    for file in ("lesion.nii.gz", "lung.nii.gz", "prediction.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_folder_with_anything_else_is_kept(scan, options, tmp_path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("mine")
+
+    for overwrite in (False, True):
+        with pytest.raises(OutputError) as caught:
+            run(options, scan, tmp_path / "thesis", overwrite=overwrite)
+        assert caught.value.code == "E_EXISTS"
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "mine"
+
+
+def test_a_refused_scan_leaves_an_empty_folder(options, tmp_path) -> None:
+    (tmp_path / "broken.nii.gz").write_bytes(b"\x1f\x8b no gzip")
+
+    with pytest.raises(InputError):
+        run(options, tmp_path / "broken.nii.gz", tmp_path / "out")
+
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def test_a_mask_that_is_open_elsewhere_is_replaced_under_its_reader_without_harm(scan, options, tmp_path) -> None:
+    run(options, scan, tmp_path / "out")
+    old = (tmp_path / "out" / "lesion.nii.gz").read_bytes()
+
+    with (tmp_path / "out" / "lesion.nii.gz").open("rb") as reader:
+        reader.read(10)
+        as_nifti(scan.parent, scan.name, whole_chest(1))
+        run(options, scan, tmp_path / "out")
+        assert reader.read() == old[10:], "who reads the old mask reads it to its end"
+    read_mask(tmp_path / "out" / "lesion.nii.gz", read_volume(scan).geometry)
+
+
+def test_a_folder_that_another_process_writes_to_is_refused(scan, options, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "out" / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(OutputError, match="Another lungshift process") as caught:
+            run(options, scan, tmp_path / "out")
+        other.communicate()
+
+    assert caught.value.code == "E_LOCKED"
+
+
+def test_a_prediction_of_another_format_is_not_read(scan, options, tmp_path) -> None:
+    run(options, scan, tmp_path / "out")
+    path = tmp_path / "out" / "prediction.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+
+    with pytest.raises(InputError, match="is of format 99") as caught:
+        read_description(tmp_path / "out")
+    assert caught.value.code == "E_PREDICTION"
