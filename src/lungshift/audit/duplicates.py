@@ -82,8 +82,13 @@ def find_twins(*cohorts: PreparedCohort) -> tuple[Twins, ...]:
     Args:
         cohorts: Prepared, of different names, at any size.
     """
-    taken = (_take(cohort, number) for cohort in cohorts for number in range(len(cohort.cases)))
-    pairs = (_compare(first, second) for first, second in combinations(filter(None, taken), 2))
+    taken = (take_fingerprint(cohort, number) for cohort in cohorts for number in range(len(cohort.cases)))
+    return find_twins_among(filter(None, taken))
+
+
+def find_twins_among(fingerprints: Iterable[Fingerprint]) -> tuple[Twins, ...]:
+    """As ``find_twins``, of cases whose fingerprints were taken before."""
+    pairs = (_compare(first, second) for first, second in combinations(fingerprints, 2))
     return tuple(twins for twins in pairs if twins)
 
 
@@ -143,7 +148,7 @@ class _Look(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Fingerprint:
+class Fingerprint:
     """What is kept of a case.
 
     Attributes:
@@ -158,7 +163,7 @@ class _Fingerprint:
     ends: tuple[Float32[np.ndarray, "row column"], ...]
 
 
-def _take(cohort: PreparedCohort, number: int) -> _Fingerprint | None:
+def take_fingerprint(cohort: PreparedCohort, number: int) -> Fingerprint | None:
     """The fingerprint of a case, for which some 75 of its slices are read; None where it would tell nothing."""
     case, rows = cohort.cases[number], np.flatnonzero(cohort.table["case"] == number)
     looks = [_look(cohort, near, _box(cohort, middle), _GRID) for near, middle in _places(cohort, rows)]
@@ -166,7 +171,7 @@ def _take(cohort: PreparedCohort, number: int) -> _Fingerprint | None:
     if scale is None:
         return None
     ends = [_look(cohort, row[None], WHOLE, _END_GRID) for row in _cut_ends(cohort, rows)]
-    return _Fingerprint(
+    return Fingerprint(
         (cohort.name, case.case_id),
         case.patient_id,
         _texture(looks, scale),
@@ -233,7 +238,7 @@ def _texture(looks: list[_Look], scale: tuple[float, float]) -> Float32[np.ndarr
     return np.asarray(texture / np.maximum(length, 1e-6), dtype=np.float32)
 
 
-def _compare(first: _Fingerprint, second: _Fingerprint) -> Twins | None:
+def _compare(first: Fingerprint, second: Fingerprint) -> Twins | None:
     who, patients = (first.who, second.who), (first.patient, second.patient)
     likeness, turned = _best_fit(first.inside, second.inside)
     if likeness >= SAME_PATIENT:

@@ -15,7 +15,7 @@ Kind = Literal["file", "intensity", "orientation", "completeness", "geometry", "
 CODES: Mapping[str, tuple[Kind, str]] = {
     "unreadable": ("file", "The case cannot be read"),
     "not-hu": ("intensity", "Not Hounsfield units, and no way back is known"),
-    "not-hu-8-bit": ("intensity", "An 8-bit picture of a window instead of HU"),
+    "not-hu-window": ("intensity", "A picture through a window instead of HU"),
     "not-hu-offset": ("intensity", "HU with an offset, or stored values without their intercept"),
     "few-levels": ("intensity", "Few grey levels: HU in coarse steps"),
     "saturated": ("intensity", "Bright tissue is cut off at one value"),

@@ -381,3 +381,25 @@ def _padding(stored: np.ndarray, frame: Frame) -> np.ndarray | None:
     if -1000 < high * (frame.slope or 1.0) + (frame.intercept or 0.0) < 3071:
         return None
     return (stored >= low) & (stored <= high)
+
+
+def peek_stored(folder: str | Path, most: int = 64) -> tuple[np.ndarray, ...]:
+    """Stored values of images that cannot be read as a CT series, to see what they are; nothing is rescaled or ordered.
+
+    Args:
+        folder: Searched with its subfolders; or one multi-frame file.
+        most: How many images at most, of the commonest size.
+
+    Raises:
+        FileFormatError: Pixels that are cut off or cannot be decoded.
+        SeriesError: The folder does not exist.
+    """
+    frames = [frame for series in scan_folder(Path(folder)).series.values() for frame in series]
+    frames = [frame for frame in frames if frame.rows and frame.columns and frame.samples == 1]
+    if not frames:
+        return ()
+    sizes = [(frame.rows, frame.columns) for frame in frames]
+    common = max(sizes, key=sizes.count)
+    picked = [frame for frame, size in zip(frames, sizes, strict=True) if size == common][:most]
+    with closing(decode(picked)) as planes:
+        return tuple(planes)
