@@ -32,6 +32,7 @@ COMMANDS = (
     "leave-one-out",
     "forensics",
     "forecast",
+    "audit",
 )
 QUICK = [
     *(
@@ -445,3 +446,29 @@ class TestLungs:
         assert code == 1
         assert err.startswith("E_TARGET")
         assert "network.lung_channel and network.crop to false" in err
+
+
+def test_an_audit_names_what_is_wrong_and_repairs_what_is_not_hu(lungshift, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    from lungshift.ct.volume import Volume
+    from lungshift.prepare.phantom import phantom_case
+    from lungshift.prepare.phantom_site import SITE_A
+
+    scan = phantom_case(5, 0, replace(SITE_A, size=96, pixel_mm=3.6)).volume
+    eight = np.rint(np.clip((scan.hu + 1350) / 1500, 0, 1) * 255).astype(np.int16)
+    write_volume(Volume(eight, scan.geometry), tmp_path / "scans" / "eight.nii.gz")
+    words = ("audit", str(tmp_path / "scans"), "--output", str(tmp_path / "out"), "--repair")
+
+    assert lungshift(*words, "--dry-run")[:2] == (0, "1 cases in scans. Nothing was written.\n")
+    code, out, _ = lungshift(*words)
+
+    assert code == 0
+    assert "not-hu-window" in out
+    assert "eight: corrected: HU = value * 5.88235 - 1350" in out
+    (finding, *_) = json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]
+    assert (finding["code"], finding["case"], finding["error"]) == ("not-hu-window", "eight", "E_NOT_HU")
+    again = read_volume(tmp_path / "out" / "repaired" / "scans" / "eight.nii.gz")
+    assert np.abs(again.hu - scan.hu)[(scan.hu > -1350) & (scan.hu < 150)].max() <= 4
+    code, _, error = lungshift(*words)
+    assert (code, "E_EXISTS" in error) == (1, True)

@@ -47,6 +47,11 @@ class Lines:
         """Studies of a command that have ended."""
         self._say(f"  {done} of {total} studies")
 
+    def cases(self, done: int, total: int) -> None:
+        """Cases that are done, told now and then."""
+        if time.monotonic() - self._said > _EVERY_S:
+            self._say(f"  {done} of {total} cases")
+
     def epoch(self, record: EpochRecord, epochs: int) -> None:
         """An epoch has ended."""
         self._say(f"  {_epoch_text(record, epochs)}, {record.seconds:.1f} s")
@@ -107,6 +112,10 @@ class Bars:
 
     def studies(self, done: int, total: int) -> None:
         """Studies of a command that have ended."""
+        self._progress.update(self._task, completed=done, total=total)
+
+    def cases(self, done: int, total: int) -> None:
+        """Cases that are done."""
         self._progress.update(self._task, completed=done, total=total)
 
     def epoch(self, record: EpochRecord, epochs: int) -> None:

@@ -42,7 +42,7 @@ class Watcher(Protocol):
     def stage(self, text: str) -> None:
         """A new part of the work begins."""
 
-    def slices(self, done: int, total: int) -> None:
+    def cases(self, done: int, total: int) -> None:
         """How many cases of the part are done."""
 
 
@@ -94,7 +94,7 @@ def audit_cohorts(
             if audited.fingerprint is not None:
                 fingerprints.append(audited.fingerprint)
             if watcher:
-                watcher.slices(number, len(cohort.cases))
+                watcher.cases(number, len(cohort.cases))
     if watcher:
         watcher.stage("Comparing cases with each other")
     known = {(cohort.name, case.case_id): case for cohort in cohorts for case in cohort.cases}
@@ -103,7 +103,7 @@ def audit_cohorts(
 
 def audit_case(record: CaseRecord, cohort: str, folder: Path) -> Audited:
     """The audit of one case, from disk where it was done before."""
-    key = _key(record, cohort)
+    key = case_key(record, cohort)
     kept = folder / "cases" / f"{key[:24]}.json"
     found = _read_kept(kept, key)
     if found is None:
@@ -120,7 +120,11 @@ def pair_findings(twins: Sequence[Twins], known: dict[tuple[str, str], CaseRecor
         code = "same-scan" if pair.kind == "same scan" else "same-patient"
         severity: Severity = "note" if agreed and code == "same-patient" else "warning" if agreed else "error"
         names = f"{pair.second[1]} of {pair.second[0]}"
-        ids = f"one patient id, {first.patient_id}" if agreed else f"patient ids {first.patient_id} and {second.patient_id}"
+        ids = (
+            f"one patient id, {first.patient_id}"
+            if agreed
+            else f"patient ids {first.patient_id} and {second.patient_id}"
+        )
         yield Finding(
             code,
             pair.first[1],
@@ -135,7 +139,7 @@ def pair_findings(twins: Sequence[Twins], known: dict[tuple[str, str], CaseRecor
         )
 
 
-def _key(record: CaseRecord, cohort: str) -> str:
+def case_key(record: CaseRecord, cohort: str) -> str:
     """What tells one case and one version of the audit from another."""
     try:
         sums: object = sorted(record.checksums.items())
@@ -159,7 +163,9 @@ def _look(record: CaseRecord, cohort: str, folder: Path) -> Audited:
         reading = read_loosely(record, cohort)
     except OSError as error:
         words = f"a file cannot be opened: {error.strerror or error}"
-        refused = Finding("unreadable", record.case_id, "error", words, "Check the file and its rights.", cohort, error="E_FILE")
+        refused = Finding(
+            "unreadable", record.case_id, "error", words, "Check the file and its rights.", cohort, error="E_FILE"
+        )
         return Audited((refused,), None, None)
     if reading.case is None:
         return Audited(reading.findings, reading.scale, None)
@@ -191,7 +197,9 @@ def _threshold(case: Case) -> Mask | None:
 def _fingerprint(case: Case, lung: Mask, cohort: str, folder: Path) -> Fingerprint | None:
     """What the case is compared by, taken from pictures that are made for it and thrown away."""
     lean = Case(case.volume, lung, None, case.case_id, case.patient_id, case.lung_source)
-    record = CaseRecord(case.case_id, case.patient_id, InMemory(lambda: lean, lean.volume.geometry, True, False, "audit"))
+    record = CaseRecord(
+        case.case_id, case.patient_id, InMemory(lambda: lean, lean.volume.geometry, True, False, "audit")
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".pictures-") as pictures:
         return take_fingerprint(prepare_cohort(Cohort(cohort, (record,)), Path(pictures), size=_PICTURE), 0)

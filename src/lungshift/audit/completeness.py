@@ -31,6 +31,7 @@ _LUNG_MM = {"width": (150.0, 430.0), "height": (100.0, 460.0)}
 _LUNG_SHAPE = {"height": (0.35, 1.7), "depth": (0.45, 1.1)}
 _PIXEL_MM, _SLICE_MM = (0.2, 8.0), (0.2, 15.0)
 _MARK_HU, _MARK_PX = -500, 40
+_BODY_HU, _BODY_SLICES = -300, 7
 
 
 def completeness_findings(
@@ -45,7 +46,13 @@ def completeness_findings(
         cohort: Name for the findings.
     """
     steps = _Steps(case, cohort)
-    found = [*steps.empty(volume), *steps.doubled(volume), *steps.jumps(volume), *steps.marks(volume), *steps.voxels(volume)]
+    found = [
+        *steps.empty(volume),
+        *steps.doubled(volume),
+        *steps.jumps(volume),
+        *steps.marks(volume),
+        *steps.voxels(volume),
+    ]
     if lung is not None and lung.voxels.any():
         found += [*steps.cut_off(lung), *steps.size(lung)]
     return tuple(found)
@@ -82,9 +89,7 @@ class _Steps:
         again = tuple(sorted(index for group in equal for index in group[1:]))
         change = np.array([_difference(*pair) for pair in zip(volume.hu, volume.hu[1:], strict=False)])
         usual = _usual(change)
-        near = tuple(
-            int(at) + 1 for at in np.flatnonzero(change < STANDS_STILL * usual) if int(at) + 1 not in again
-        )
+        near = tuple(int(at) + 1 for at in np.flatnonzero(change < STANDS_STILL * usual) if int(at) + 1 not in again)
         if again:
             pairs = "; ".join(f"{group[0]} = {runs(group[1:])}" for group in equal[:5])
             more = f" and {len(equal) - 5} more" if len(equal) > 5 else ""
@@ -131,11 +136,13 @@ class _Steps:
         )
 
     def marks(self, volume: Volume) -> Iterator[Finding]:
-        """Pixels that are bright and the same on every slice: text, logos, rulers."""
+        """Pixels beside the body that are bright and the same on every slice: text, logos, rulers."""
         if len(volume.hu) < _LEAST_SLICES:
             return
         low, high = volume.hu.min(axis=0), volume.hu.max(axis=0)
         fixed = (low == high) & (low > _MARK_HU)
+        if np.count_nonzero(fixed) >= _MARK_PX:
+            fixed &= ~_body(volume)
         count = int(np.count_nonzero(fixed))
         if count < _MARK_PX:
             return
@@ -157,7 +164,10 @@ class _Steps:
         if inside and _SLICE_MM[0] <= slice_mm <= _SLICE_MM[1] and 0.5 < row_mm / column_mm < 2:
             return
         yield self._finding(
-            "spacing", "error", f"voxels of {sizes}", "No chest CT has such voxels: get the size from the original series."
+            "spacing",
+            "error",
+            f"voxels of {sizes}",
+            "No chest CT has such voxels: get the size from the original series.",
         )
 
     def cut_off(self, lung: Mask) -> Iterator[Finding]:
@@ -197,12 +207,13 @@ class _Steps:
             np.ptp(np.flatnonzero(lung.voxels.any(axis=tuple({0, 1, 2} - {axis})))) * mm + mm
             for axis, mm in enumerate(lung.geometry.spacing_mm)
         )
+        tall, flat = (
+            height / width,
+            whole and (height < _LUNG_MM["height"][0] or height / width < _LUNG_SHAPE["height"][0]),
+        )
         odd = [] if _LUNG_MM["width"][0] <= width <= _LUNG_MM["width"][1] else ["width"]
         odd += [] if _LUNG_SHAPE["depth"][0] <= depth / width <= _LUNG_SHAPE["depth"][1] else ["depth"]
-        low, high = _LUNG_SHAPE["height"]
-        if height > _LUNG_MM["height"][1] or height / width > high:
-            odd.append("height")
-        elif whole and (height < _LUNG_MM["height"][0] or height / width < low):
+        if flat or height > _LUNG_MM["height"][1] or tall > _LUNG_SHAPE["height"][1]:
             odd.append("height")
         if odd:
             yield self._finding(
@@ -213,6 +224,17 @@ class _Steps:
                 "Get the voxel size from the original series: no volume or distance of this scan can be trusted.",
                 numbers={"width_mm": float(width), "depth_mm": float(depth), "height_mm": float(height)},
             )
+
+
+def _body(volume: Volume) -> np.ndarray:
+    """Where the body lies in some slices, with a margin: there bone or metal at the end of the scale can be the same on all of them."""
+    count = len(volume.hu)
+    body = np.zeros(volume.hu.shape[1:], bool)
+    for index in np.unique(np.linspace(0, count - 1, _BODY_SLICES).astype(int)):
+        labels, found = ndimage.label(volume.hu[index] > _BODY_HU)
+        if found:
+            body |= ndimage.binary_fill_holes(labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()))
+    return np.asarray(ndimage.binary_dilation(body, iterations=3))
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -234,7 +256,9 @@ def _small(volume: Volume) -> Float32[np.ndarray, "slice row column"]:
     return np.stack(
         [
             np.asarray(
-                Image.fromarray(plane.clip(_DARK, _BRIGHT).astype(np.float32)).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+                Image.fromarray(plane.clip(_DARK, _BRIGHT).astype(np.float32)).resize(
+                    (_SIDE, _SIDE), Image.Resampling.BOX
+                )
             )
             for plane in volume.hu
         ]

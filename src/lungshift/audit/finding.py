@@ -42,7 +42,7 @@ CODES: Mapping[str, tuple[Kind, str]] = {
     "lesion-in-vessel": ("label", "Lesion that lies along a vessel"),
     "lesion-in-bone": ("label", "Lesion as dense as bone"),
     "orphan": ("label", "A lesion on one slice only"),
-    "gap": ("label", "A lesion that stops and goes on after a slice or two"),
+    "gap": ("label", "A lesion that stops and goes on"),
     "slice-wise": ("label", "Outlines that follow the slice and not the lesion"),
     "blocky": ("label", "Masks copied from a coarser grid"),
     "lung-hole": ("label", "A hole in the lung mask where there is lesion or dense lung"),

@@ -10,13 +10,13 @@ window of the Radiopaedia scans of Zenodo 3757476 is that of Ma et al.: HU = v *
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from lungshift.audit.finding import Finding
+from lungshift.audit.finding import Finding, Severity
 from lungshift.ct.volume import Volume
 
 AIR_HU, LUNG_HU, FAT_HU, TISSUE_HU = -1000.0, -860.0, -100.0, 45.0
@@ -44,6 +44,10 @@ WINDOWS: tuple[tuple[float, float], ...] = (
 )
 """Widths and levels in HU that pictures of the chest are made with; (1500, -500) is that of Ma et al., (820, -560) the paper's."""
 
+Planes = Sequence[np.ndarray] | np.ndarray
+"""Slices of a scan, one after another."""
+
+_Found = Callable[[str, Severity, str, str], Finding]
 _TOPS = (1.0, 255.0, 4095.0, 65535.0)
 _OFFSETS = (-1024.0, -1000.0, -32768.0)
 _MOST_MISFIT = 2.5
@@ -120,7 +124,7 @@ class Scale:
 HU = Scale("hu", "HU", 1.0, 0.0, 0.0)
 
 
-def measure_landmarks(slices: Sequence[np.ndarray]) -> Landmarks:
+def measure_landmarks(slices: Planes) -> Landmarks:
     """Find the landmarks of a chest in stored values of any scale.
 
     Args:
@@ -165,7 +169,7 @@ def identify_scale(marks: Landmarks) -> Scale | None:
 
 
 def intensity_findings(
-    slices: Sequence[np.ndarray] | Volume, *, case: str = "case", cohort: str = "", error: str = ""
+    slices: Planes | Volume, *, case: str = "case", cohort: str = "", error: str = ""
 ) -> tuple[tuple[Finding, ...], Scale | None]:
     """What is wrong with the values of a scan, and the way to HU.
 
@@ -183,8 +187,8 @@ def intensity_findings(
     scale = identify_scale(marks)
     numbers = _numbers(marks, scale)
 
-    def found(code: str, severity: str, evidence: str, remedy: str) -> Finding:
-        return Finding(code, case, severity, evidence, remedy, cohort, numbers=numbers, error=error)  # type: ignore[arg-type]
+    def found(code: str, severity: Severity, evidence: str, remedy: str) -> Finding:
+        return Finding(code, case, severity, evidence, remedy, cohort, numbers=numbers, error=error)
 
     if scale is None:
         return (
@@ -197,7 +201,7 @@ def intensity_findings(
     return tuple(findings), scale
 
 
-def _count(slices: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _count(slices: Planes) -> tuple[np.ndarray, np.ndarray]:
     """Every value that occurs and how often, slice by slice; floating point is looked at in 65,536 steps."""
     first = np.asarray(slices[0])
     if first.dtype.kind != "f":
@@ -218,7 +222,9 @@ def _count(slices: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _otsu(values: np.ndarray, counts: np.ndarray) -> float:
     """The value that parts dark from bright best (Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9, 1979)."""
-    middle = np.clip(values, *np.quantile(np.repeat(values, np.ceil(counts / counts.sum() * 1e5).astype(int)), (0, 0.98)))
+    middle = np.clip(
+        values, *np.quantile(np.repeat(values, np.ceil(counts / counts.sum() * 1e5).astype(int)), (0, 0.98))
+    )
     weight = np.cumsum(counts) / counts.sum()
     mean = np.cumsum(counts * middle) / counts.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -270,12 +276,19 @@ def _air(air: np.ndarray, lung: float, tissue: float) -> float:
 
 
 def _tissues(tissue: np.ndarray, lung: float, low: float, high: float) -> tuple[float, float]:
-    """Fat and muscle: the two peaks of what is bright; muscle is the brighter, and all there is where only one is seen."""
-    tissue = tissue[tissue < high - _TOP_EDGE * (high - low)]
+    """Fat and muscle: the two peaks of what is bright; muscle is the brighter, and all there is where only one is seen.
+
+    Where much is cut off at the highest value, muscle is, and the brightest peak is fat.
+    """
+    cut = tissue >= high - _TOP_EDGE * (high - low)
+    all_cut = len(cut) > 0 and float(cut.mean()) > _CUT_SHARE
+    tissue = tissue[~cut]
     if len(tissue) < _FEWEST or not np.isfinite(lung):
         return float("nan"), _median(tissue)
     hu = max((float(np.median(tissue)) - lung) / (TISSUE_HU - LUNG_HU), 1e-9)
     peaks = [(value, height) for value, height in _peaks(tissue, _KERNEL_HU * hu) if height >= _PEAK_SHARE]
+    if all_cut:
+        return peaks[-1][0], high
     muscle = peaks[-1][0]
     below = [peak for peak in peaks[:-1] if 60 * hu < muscle - peak[0] < 250 * hu]
     return max(below, key=lambda peak: peak[1])[0] if below else float("nan"), muscle
@@ -285,6 +298,9 @@ def _misfit(marks: Landmarks, slope: float, intercept: float) -> float:
     """Root mean square of how far each landmark that is seen lies from where it should, in its standard deviations."""
     true = {"air": AIR_HU, "lung": LUNG_HU, "fat": FAT_HU, "tissue": TISSUE_HU}
     off = [(value * slope + intercept - true[name]) / _OFF[name] for name, value in marks.seen().items()]
+    if "tissue" not in marks.seen() and np.isfinite(marks.tissue):
+        # muscle is cut off, so its true HU lie at or above what the highest value stands for
+        off.append(max(0.0, marks.high * slope + intercept - TISSUE_HU) / _OFF["tissue"])
     for name in ("air", "lung"):
         if np.isfinite(getattr(marks, name)) and name not in marks.seen():
             # it is cut off, so its true HU lie at or below what the lowest value stands for
@@ -337,7 +353,9 @@ def _estimate(marks: Landmarks) -> list[Scale]:
         return []
     slope = (TISSUE_HU - true[dark]) / (seen["tissue"] - seen[dark])
     intercept = TISSUE_HU - slope * seen["tissue"]
-    return [Scale("estimate", f"the line through {dark} and muscle", slope, intercept, _misfit(marks, slope, intercept))]
+    return [
+        Scale("estimate", f"the line through {dark} and muscle", slope, intercept, _misfit(marks, slope, intercept))
+    ]
 
 
 def _numbers(marks: Landmarks, scale: Scale | None) -> dict[str, float]:
@@ -352,23 +370,29 @@ def _range(marks: Landmarks) -> str:
 
 def _landmark_words(marks: Landmarks) -> str:
     parts = [("air", marks.air), ("lung", marks.lung), ("fat", marks.fat), ("muscle", marks.tissue)]
-    return ", ".join(f"{name} at {value:.4g}" for name, value in parts if np.isfinite(value)) or "no chest is seen in them"
+    return (
+        ", ".join(f"{name} at {value:.4g}" for name, value in parts if np.isfinite(value)) or "no chest is seen in them"
+    )
 
 
-def _not_hu(marks: Landmarks, scale: Scale, found: object) -> Finding:
+def _not_hu(marks: Landmarks, scale: Scale, found: _Found) -> Finding:
     code = "not-hu-offset" if scale.kind == "offset" else "not-hu-window"
     how = {
         "offset": f"as in {scale.name}",
         "window": f"as in {scale.name}",
         "estimate": f"no known window fits; {scale.name} gives a width of about {_top(marks) * scale.slope:.0f} HU",
     }[scale.kind]
-    sure = "" if scale.kind != "estimate" else " This is an estimate: expect errors of some 30 HU, and get the original if you can."
+    sure = (
+        ""
+        if scale.kind != "estimate"
+        else " This is an estimate: expect errors of some 30 HU, and get the original if you can."
+    )
     remedy = f"Get the original scan, or write a corrected copy with --repair ({scale.formula}).{sure}"
-    severity = "warning" if scale.kind == "offset" and marks.low < -900 else "error"
-    return found(code, severity, f"{_range(marks)}; {_landmark_words(marks)}: {how}", remedy)  # type: ignore[operator]
+    severity: Severity = "warning" if scale.kind == "offset" and marks.low < -900 else "error"
+    return found(code, severity, f"{_range(marks)}; {_landmark_words(marks)}: {how}", remedy)
 
 
-def _limits(marks: Landmarks, scale: Scale, found: object) -> Iterable[Finding]:
+def _limits(marks: Landmarks, scale: Scale, found: _Found) -> Iterable[Finding]:
     """What the scale cannot bring back: steps, and both ends."""
     step, floor, top = (
         marks.step * scale.slope,
@@ -376,23 +400,25 @@ def _limits(marks: Landmarks, scale: Scale, found: object) -> Iterable[Finding]:
         marks.high * scale.slope + scale.intercept,
     )
     if step >= _COARSE_HU:
-        yield found(  # type: ignore[operator]
+        yield found(
             "few-levels",
             "warning" if step > 16 else "note",
             f"{marks.levels} levels, {step:.1f} HU apart between lung and muscle",
             "Textures finer than a step are gone; get the original if they matter.",
         )
     if marks.at_high > _TOP_SHARE and top < 1000:
-        yield found(  # type: ignore[operator]
+        yield found(
             "saturated",
             "warning" if top < 100 else "note",
             f"{100 * marks.at_high:.1f} % of the body is at the highest value, {top:.0f} HU",
-            "Nothing above it can be told apart" + (", consolidation among it." if top < 100 else "; the lungs are not touched."),
+            "Nothing above it can be told apart"
+            + (", consolidation among it." if top < 100 else "; the lungs are not touched."),
         )
     if marks.at_low > _FLOOR_SHARE and floor > -1010:
-        yield found(  # type: ignore[operator]
+        yield found(
             "floor",
             "warning" if floor > -960 else "note",
             f"{100 * marks.at_low:.1f} % of the lungs is at the lowest value, {floor:.0f} HU",
-            "Nothing below it can be told apart" + (", healthy lung among it." if floor > -960 else "; lesions are not touched."),
+            "Nothing below it can be told apart"
+            + (", healthy lung among it." if floor > -960 else "; lesions are not touched."),
         )

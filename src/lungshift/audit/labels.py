@@ -34,7 +34,7 @@ _GAP_MM2, _GAP_VOXELS, _GAP_MM = 20.0, 8, 9.0
 _BONE_SHARE = 0.25
 _VESSEL_MM, _VESSEL_LONG = 4.0, 5.0
 _HOLE_MM, _HOLE_ML = 10.0, 0.2
-_LEAST_FLICKER, _LEAST_STEPS, _LEAST_SLICES = 100, 30, 5
+_LEAST_FLICKER, _LEAST_STEPS, _LEAST_SLICES, _LEAST_PLACES = 100, 30, 5, 12
 _PERIODS = (2, 3, 4, 5)
 
 
@@ -49,7 +49,11 @@ def label_findings(case: Case, *, cohort: str = "") -> tuple[Finding, ...]:
         return ()
     look = _Look(case.volume, case.lung, case.lesion, case.case_id, cohort)
     if not case.lesion.voxels.any():
-        return (look.finding("empty-lesion", "note", "no voxel is marked", "Is the patient healthy, or was the scan not read?"),)
+        return (
+            look.finding(
+                "empty-lesion", "note", "no voxel is marked", "Is the patient healthy, or was the scan not read?"
+            ),
+        )
     found = [*look.specks(), *look.orphans(), *look.gaps(), *look.style()]
     if case.lung is not None and case.lung.voxels.any():
         found += [*look.outside(), *look.without_lung(), *look.holes()]
@@ -221,7 +225,7 @@ class _Look:
 
     def _gaps_between(self, both: np.ndarray, between: np.ndarray, index: int, least: int) -> Iterator[Finding]:
         pieces, count = ndimage.label(both)
-        reached = ndimage.binary_dilation(between.any(axis=0), iterations=2)
+        reached = ndimage.binary_dilation(np.asarray(between.any(axis=0)), iterations=2)
         for number in range(1, count + 1):
             piece = pieces == number
             size = int(np.count_nonzero(piece))
@@ -229,9 +233,10 @@ class _Look:
                 continue
             row, column = np.argwhere(piece).mean(axis=0).astype(int).tolist()
             slices = tuple(range(index, index + len(between)))
+            far = (len(between) + 1) * self.spacing_mm[0] > _GAP_MM
             yield self.finding(
                 "gap",
-                "warning",
+                "note" if far else "warning",
                 f"lesion is marked on slices {index - 1} and {index + len(between)} over {size} shared pixels, and not at all between",
                 "Mark it there too, or look whether it is one lesion.",
                 slices=slices,
@@ -296,7 +301,9 @@ class _Look:
         if median < VESSEL_HU:
             return
         thick = 2 * float(ndimage.distance_transform_edt(np.pad(me, 1), sampling=self.spacing_mm).max())
-        long = float(np.linalg.norm([(p.stop - p.start) * mm for p, mm in zip(lesion.box, self.spacing_mm, strict=True)]))
+        long = float(
+            np.linalg.norm([(p.stop - p.start) * mm for p, mm in zip(lesion.box, self.spacing_mm, strict=True)])
+        )
         in_lung = float(np.mean(self.lung_voxels[box][me]))
         if thick > 2 * _VESSEL_MM or long < _VESSEL_LONG * thick or in_lung < 0.5:
             return
@@ -374,6 +381,8 @@ def _lattice(voxels: np.ndarray) -> tuple[int, float]:
 
 def _emptiest(counts: np.ndarray, period: int) -> float:
     """For outlines counted at each (slice, place): the share of the rarest place of a period, over the slices that have enough."""
+    if np.count_nonzero(counts.any(axis=0)) < _LEAST_PLACES:
+        return 1.0  # a few straight edges lie where they lie
     total = counts.sum(axis=1)
     counts, total = counts[total >= _LEAST_STEPS], total[total >= _LEAST_STEPS]
     if len(total) < _LEAST_SLICES:

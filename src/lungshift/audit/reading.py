@@ -93,7 +93,8 @@ class Reading:
 
 def read_loosely(record: CaseRecord, cohort: str = "") -> Reading:
     """Read a case, opening one door after another until it is read or none is left."""
-    source, found = _loosened(record.source), []
+    source = _loosened(record.source)
+    found: list[Finding] = []
     for _ in range(_MOST_DOORS):
         try:
             volume, lung, lesion = source.read()
@@ -142,10 +143,10 @@ def _without_mask(source: NiftiSource | DicomSource, error: InputError) -> CaseS
     """The source without the mask that an error is about, known by its path in the message."""
     if error.code not in _MASK_ERRORS:
         return None
-    for name in ("lesion", "lung"):
-        path = getattr(source, name)
-        if path is not None and str(path) in str(error):
-            return replace(source, **{name: None})
+    if source.lesion is not None and str(source.lesion) in str(error):
+        return replace(source, lesion=None)
+    if source.lung is not None and str(source.lung) in str(error):
+        return replace(source, lung=None)
     return None
 
 
@@ -209,7 +210,9 @@ def _without_flipped(
 
 
 def _flipped(which: str, words: str, case: str, cohort: str) -> Finding:
-    return Finding("mask-flipped", case, "error", f"{which}: {words}", _REMEDIES["mask-flipped"], cohort, error="E_MASK_FLIPPED")
+    return Finding(
+        "mask-flipped", case, "error", f"{which}: {words}", _REMEDIES["mask-flipped"], cohort, error="E_MASK_FLIPPED"
+    )
 
 
 def _mirrored(volume: Volume, lung: Mask, lesion: Mask | None, *, of_lesion: bool = False) -> str:

@@ -85,7 +85,7 @@ def coronacases10(folder: Path, intake: Intake = DEFAULT_INTAKE, *, include_radi
         )
         for name in names
     )
-    name = "coronacases20" if include_radiopaedia else "coronacases10"
+    name = "coronacases20" if any(name.startswith("radiopaedia") for name in names) else "coronacases10"
     return Cohort(name, cases, "treat as CC BY-NC-SA (sources disagree)", "doi:10.5281/zenodo.3757476")
 
 
