@@ -111,7 +111,7 @@ def test_a_cohort_without_any_scan_to_correct_is_told_why_and_leaves_no_folder(t
     home.mkdir()
     (home / "page.nii.gz").write_bytes(b"<html>")
 
-    with pytest.raises(CohortError, match="page.nii.gz is a web page"):
+    with pytest.raises(CohortError, match="is a web page"):
         repair_cohort(read_bare_cohort(home), tmp_path / "audit", tmp_path / "repaired")
     assert not (tmp_path / "repaired").exists()
 
