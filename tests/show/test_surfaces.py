@@ -13,7 +13,7 @@ from grids import ball, geometries, oblique
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask
 from lungshift.errors import InputError, MissingError
-from lungshift.show.surfaces import Surface, surface_of
+from lungshift.show.surfaces import Surface, surface_of, surface_of_shares
 
 pytest.importorskip("vtkmodules", reason="the extra viz3d is not installed")
 
@@ -142,3 +142,34 @@ def test_without_vtk_the_message_says_what_to_install(monkeypatch: pytest.Monkey
 
     with pytest.raises(MissingError, match=r"lungshift\[viz3d\]"):
         surface_of(box(CHEST, (1, 1, 1), (3, 3, 3)))
+
+
+def test_the_surface_of_shares_runs_where_a_voxel_is_half_inside() -> None:
+    shares = np.zeros((5, 5, 5), np.float32)
+    shares[1:4, 1:4, 1:3] = 1
+    shares[1:4, 1:4, 3] = 0.75
+    grid = Geometry.regular((5, 5, 5), (2.0, 2.0, 2.0), (10, 20, 30))
+
+    surface = surface_of_shares(shares, grid)
+
+    assert is_closed(surface)
+    assert surface.volume_ml > 0
+    right, left = surface.points_mm[:, 0].min(), surface.points_mm[:, 0].max()
+    assert right == pytest.approx(10 + 2 * 0.5, abs=0.31)
+    assert left == pytest.approx(10 + 2 * (3 + 0.25 / 0.75), abs=0.31)
+
+
+def test_a_surface_of_shares_is_about_as_light_as_asked() -> None:
+    shares = ball(CHEST, CHEST.world_mm(np.array([20, 22, 24])), 12.0).astype(np.float32)
+    full, light = surface_of_shares(shares, CHEST), surface_of_shares(shares, CHEST, triangles=500)
+
+    assert len(full.triangles) > 2000
+    assert len(light.triangles) == pytest.approx(500, rel=0.1)
+    assert light.volume_ml == pytest.approx(full.volume_ml, rel=0.03)
+
+
+def test_shares_below_a_half_have_an_empty_surface() -> None:
+    assert (
+        surface_of_shares(np.full((3, 3, 3), 0.4, np.float32), Geometry.regular((3, 3, 3), (1, 1, 1))).triangles.size
+        == 0
+    )

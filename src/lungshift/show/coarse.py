@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32
+from scipy import ndimage
 
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
@@ -36,21 +37,23 @@ def coarse_hu(volume: Volume, grid: Geometry) -> Float32[np.ndarray, "slice row 
     return _resample(volume.hu, volume.geometry, grid, AIR_HU)
 
 
-def coarse_mask(mask: Mask, grid: Geometry, lesions: Sequence[Lesion] = ()) -> Mask:
-    """Voxels of a ``coarse_geometry`` that are at least half inside a mask.
+def coarse_shares(
+    mask: Mask, grid: Geometry, lesions: Sequence[Lesion] = ()
+) -> Float32[np.ndarray, "slice row column"]:
+    """The share of each voxel of a ``coarse_geometry`` that is inside a mask, 0 to 1; from a half on it belongs to the structure.
 
     Args:
         mask: What to make coarse.
         grid: From ``coarse_geometry`` of the mask's grid.
-        lesions: Pieces of the mask that must not vanish: one too small to fill half a voxel gets the voxel of its seat.
+        lesions: Pieces of the mask that must not vanish: one too small to fill half a voxel gets all of the voxel of its seat.
     """
-    voxels = _resample(mask.voxels, mask.geometry, grid, 0) >= 0.5 - _EDGE
+    shares = _resample(mask.voxels, mask.geometry, grid, 0) + np.float32(_EDGE)
     for lesion in lesions:
         index = _nearest(grid, mask.geometry.world_mm(np.array(lesion.seat)))
         around = tuple(slice(max(0, one - 1), one + 2) for one in index)
-        if not voxels[around].any():
-            voxels[index] = True
-    return Mask(voxels, grid)
+        if not (shares[around] >= 0.5).any():
+            shares[index] = 1
+    return shares
 
 
 def _bounds(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
@@ -88,10 +91,8 @@ def _resample(array: np.ndarray, geometry: Geometry, grid: Geometry, outside: fl
     into = np.linalg.inv(geometry.affine) @ grid.affine
     matrix = into[:3, :3] / factor[:, None]
     offset = (into[:3, 3] + 0.5) / factor - 0.5
-    from scipy import ndimage
-
     return ndimage.affine_transform(
-        small, matrix, offset, grid.shape, np.float32, order=1, mode="constant", cval=outside
+        small, matrix, offset, output_shape=grid.shape, output=np.float32, order=1, mode="constant", cval=outside
     )
 
 

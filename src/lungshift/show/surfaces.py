@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask
 from lungshift.errors import InputError, MissingError
 
@@ -75,7 +76,34 @@ def surface_of(
     points, triangles = _smooth(found) if smooth else arrays_of(found)
     if reduce:
         points, triangles = _reduce(points, triangles, reduce)
-    return _place(points, triangles, mask, start, steps)
+    return _place(points, triangles, mask.geometry, start, steps)
+
+
+def surface_of_shares(
+    shares: Float32[np.ndarray, "slice row column"], geometry: Geometry, *, triangles: int | None = None
+) -> Surface:
+    """The surface where voxels are half inside, for coarse voxels that know which share of them is.
+
+    Args:
+        shares: 0 to 1 in each voxel.
+        geometry: Their grid.
+        triangles: About how many to have at most.
+
+    Raises:
+        MissingError: VTK is not installed.
+    """
+    require_vtk()
+    inside = np.argwhere(shares >= 0.5)
+    if not len(inside):
+        return Surface(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    box = tuple(
+        slice(max(0, int(a) - 1), int(b) + 2) for a, b in zip(inside.min(axis=0), inside.max(axis=0), strict=True)
+    )
+    start = np.array([one.start - 1 for one in box])
+    points, corners = _smooth(_contour(np.pad(shares[box], 1).astype(np.float32), 0.5))
+    if triangles and len(corners) > triangles:
+        points, corners = _reduce(points, corners, 1 - triangles / len(corners))
+    return _place(points, corners, geometry, start, (1, 1, 1))
 
 
 def require_vtk() -> None:
@@ -179,12 +207,12 @@ def poly_data(points: np.ndarray, triangles: np.ndarray) -> Any:
 
 
 def _place(
-    points: np.ndarray, triangles: np.ndarray, mask: Mask, start: np.ndarray, steps: tuple[int, int, int]
+    points: np.ndarray, triangles: np.ndarray, geometry: Geometry, start: np.ndarray, steps: tuple[int, int, int]
 ) -> Surface:
     """From indices of blocks (column, row, slice) to millimetres; the middle of a block is not its first voxel.
 
     By (column, row, slice) every canonical grid is right-handed, however oblique, so triangles stay outward.
     """
     indices = points[:, ::-1] * steps + start + (np.array(steps) - 1) / 2
-    world = mask.geometry.world_mm(indices).astype(np.float32)
+    world = geometry.world_mm(indices).astype(np.float32)
     return Surface(world, np.ascontiguousarray(triangles))

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from jaxtyping import Float32
+from scipy import ndimage
 
 from lungshift.ct.case import Case
 from lungshift.ct.geometry import Geometry
@@ -26,22 +28,32 @@ from lungshift.errors import GeometryError, InputError
 from lungshift.files import write_text
 from lungshift.measure.lesions import Lesion, find_lesions
 from lungshift.measure.overlap import count_overlap, dice
-from lungshift.show.coarse import AIR_HU, coarse_geometry, coarse_hu, coarse_mask
+from lungshift.show.coarse import AIR_HU, coarse_geometry, coarse_hu, coarse_shares
 from lungshift.show.figures import BOTH, PREDICTION, PREDICTION_ONLY, REFERENCE, REFERENCE_ONLY
-from lungshift.show.surfaces import Surface, surface_of
+from lungshift.show.surfaces import Surface, surface_of_shares
 from lungshift.show.words import RESEARCH_ONLY, plural
 
-VOXELS: Final = 7_000_000
-"""Voxels of a page, all dates together: about 190 x 190 x 190."""
+VOXELS: Final = 6_500_000
+"""Voxels of a page, all dates together: about 187 x 187 x 187."""
 
+_FEWEST_VOXELS = 500_000
 _STEP_HU, _HIGHEST_HU = 4, 1600
-_TRIANGLES: Final = {"lung": 60_000, "reference": 40_000, "prediction": 40_000, "tp": 25_000, "fp": 25_000, "fn": 25_000}
+_TRIANGLES: Final = {
+    "lung": 60_000,
+    "reference": 40_000,
+    "prediction": 40_000,
+    "tp": 25_000,
+    "fp": 25_000,
+    "fn": 25_000,
+}
 _ROWS = 200
+_LUNG_BLUR = 1.0
+"""In voxels of the page: readers draw lungs slice by slice, and the steps between them are no anatomy."""
 _RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 _COLOURS: Final = {
     "reference": REFERENCE,
     "prediction": PREDICTION,
-    "shared": "#F1E9D2",
+    "shared": "#CC79A7",
     "tp": BOTH,
     "fp": PREDICTION_ONLY,
     "fn": REFERENCE_ONLY,
@@ -94,7 +106,9 @@ class ViewerDate:
         if not self.label.strip():
             raise InputError("A date of the viewer needs a label, for example 'day 0'.")
         if self.prediction is not None:
-            self.case.volume.geometry.require_same(self.prediction.geometry, f"{self.label}: scan and predicted lesions")
+            self.case.volume.geometry.require_same(
+                self.prediction.geometry, f"{self.label}: scan and predicted lesions"
+            )
         matrix = np.asarray(self.to_first, np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
             raise GeometryError(f"{self.label}: to_first is a 4 x 4 that can be inverted; got {matrix.tolist()}.")
@@ -123,7 +137,7 @@ def write_viewer(path: Path, dates: Sequence[ViewerDate], *, voxels: int = VOXEL
         The page.
 
     Raises:
-        InputError: No date, or fewer than 1000 voxels for each.
+        InputError: No date, or fewer than 500,000 voxels for each.
         MissingError: VTK, which makes the surfaces, is not installed.
         ResourceError: The disk is full or the folder cannot be written.
     """
@@ -133,11 +147,16 @@ def write_viewer(path: Path, dates: Sequence[ViewerDate], *, voxels: int = VOXEL
 
 def render_viewer(dates: Sequence[ViewerDate], *, voxels: int = VOXELS) -> str:
     """The page of ``write_viewer`` as text."""
-    if not dates or voxels < 1000 * len(dates):
-        raise InputError(f"The viewer needs a date and 1000 voxels for each; got {len(dates)} dates, {voxels} voxels.")
+    if not dates or voxels < _FEWEST_VOXELS * len(dates):
+        raise InputError(
+            f"The viewer needs a date and {_FEWEST_VOXELS} voxels for each; got {len(dates)} dates, {voxels} voxels."
+        )
     blobs: dict[str, str] = {}
     grids = [coarse_geometry(date.case.volume.geometry, voxels // len(dates)) for date in dates]
-    packed = [_pack(date, grid, blobs, f"d{index}") for index, (date, grid) in enumerate(zip(dates, grids, strict=True))]
+    packed = [
+        _pack(date, grid, blobs, f"d{index}", len(dates))
+        for index, (date, grid) in enumerate(zip(dates, grids, strict=True))
+    ]
     scripts = {"library": _vendored("umd.js"), "program": _template("viewer.js")}
     layers = {layer for date in dates for layer in date.masks}
     page = _environment().get_template("viewer.html.j2")
@@ -149,7 +168,8 @@ def render_viewer(dates: Sequence[ViewerDate], *, voxels: int = VOXELS) -> str:
         colours=_COLOURS,
         presets=_PRESETS,
         keys=_KEYS,
-        has={"lung": any(date.case.lung for date in dates)} | {one: one in layers for one in ("reference", "prediction")},
+        has={"lung": any(date.case.lung for date in dates)}
+        | {one: one in layers for one in ("reference", "prediction")},
         comparable=len(layers) == 2,
         about=_about(dates, grids),
         notice=_vendored("LICENSE.txt"),
@@ -158,22 +178,21 @@ def render_viewer(dates: Sequence[ViewerDate], *, voxels: int = VOXELS) -> str:
     )
 
 
-def _pack(date: ViewerDate, grid: Geometry, blobs: dict[str, str], prefix: str) -> dict[str, Any]:
-    """What the program needs of a date; the arrays go to ``blobs``."""
+def _pack(date: ViewerDate, grid: Geometry, blobs: dict[str, str], prefix: str, share: int) -> dict[str, Any]:
+    """What the program needs of a date, one of ``share`` on the page; the arrays go to ``blobs``."""
 
     def keep(name: str, array: np.ndarray) -> str:
         blobs[f"{prefix}-{name}"] = base64.b64encode(gzip.compress(array.tobytes(), 6, mtime=0)).decode()
         return f"{prefix}-{name}"
 
-    small = {layer: coarse_mask(mask, grid, date.lesions[layer]) for layer, mask in date.masks.items()}
-    empty = np.zeros(grid.shape, bool)
-    reference, prediction = (small[layer].voxels if layer in small else empty for layer in ("reference", "prediction"))
+    shares = {layer: coarse_shares(mask, grid, date.lesions[layer]) for layer, mask in date.masks.items()}
+    nothing = np.zeros(grid.shape, np.float32)
+    reference, prediction = (shares.get(layer, nothing) >= 0.5 for layer in ("reference", "prediction"))
     hu = np.clip(np.rint(coarse_hu(date.case.volume, grid) / _STEP_HU), AIR_HU // _STEP_HU, _HIGHEST_HU // _STEP_HU)
-    surfaces = [
-        _pack_surface(layer, surface, keep)
-        for layer, mask in _structures(date, small, grid)
-        if len((surface := _light(mask, _TRIANGLES[layer])).triangles)
-    ]
+    found = (
+        (layer, surface_of_shares(inside, grid, triangles=_TRIANGLES[layer] // share))
+        for layer, inside in _structures(date, shares, grid)
+    )
     into_first = _RAS @ np.asarray(date.to_first, np.float64) @ _RAS
     return {
         "label": date.label,
@@ -184,30 +203,25 @@ def _pack(date: ViewerDate, grid: Geometry, blobs: dict[str, str], prefix: str) 
         "affine": (_RAS @ grid.affine[:, [2, 1, 0, 3]])[:3].ravel().tolist(),
         "step": _STEP_HU,
         "hu": keep("hu", hu.astype("<i2")),
-        "classes": keep("classes", reference.astype(np.uint8) + 2 * prediction.astype(np.uint8)),
-        "surfaces": surfaces,
+        "classes": keep("classes", reference + 2 * prediction.astype(np.uint8)),
+        "surfaces": [_pack_surface(layer, surface, keep) for layer, surface in found if len(surface.triangles)],
         "to_first": into_first.ravel().tolist(),
         "from_first": np.linalg.inv(into_first).ravel().tolist(),
     }
 
 
-def _structures(date: ViewerDate, small: Mapping[str, Mask], grid: Geometry) -> Iterator[tuple[str, Mask]]:
-    """The layers that are surfaces; the lungs last, for they are drawn over the rest."""
-    yield from small.items()
-    if len(small) == 2:
-        reference, prediction = small["reference"].voxels, small["prediction"].voxels
-        yield "tp", Mask(reference & prediction, grid)
-        yield "fp", Mask(prediction & ~reference, grid)
-        yield "fn", Mask(reference & ~prediction, grid)
+def _structures(
+    date: ViewerDate, shares: Mapping[str, np.ndarray], grid: Geometry
+) -> Iterator[tuple[str, Float32[np.ndarray, "slice row column"]]]:
+    """The layers that are surfaces, as shares of voxels; the lungs last, for they are drawn over the rest."""
+    yield from shares.items()
+    if len(shares) == 2:
+        reference, prediction = shares["reference"], shares["prediction"]
+        yield "tp", np.minimum(reference, prediction)
+        yield "fp", np.where(reference < 0.5, prediction, 0)
+        yield "fn", np.where(prediction < 0.5, reference, 0)
     if date.case.lung is not None:
-        yield "lung", coarse_mask(date.case.lung, grid)
-
-
-def _light(mask: Mask, triangles: int) -> Surface:
-    """A surface of about so many triangles at most."""
-    surface = surface_of(mask)
-    over = 1 - triangles / max(1, len(surface.triangles))
-    return surface_of(mask, reduce=over) if over > 0 else surface
+        yield "lung", ndimage.gaussian_filter(coarse_shares(date.case.lung, grid), _LUNG_BLUR)
 
 
 def _pack_surface(layer: str, surface: Surface, keep: Any) -> dict[str, Any]:
@@ -251,9 +265,18 @@ def _table(layer: str, name: str, date: ViewerDate, notes: Mapping[int, str]) ->
         for lesion in lesions[:_ROWS]
     ]
     rest = lesions[_ROWS:]
-    left_out = f"And {plural(len(rest), 'lesion')} more, {sum(one.volume_ml for one in rest):.2f} ml together." if rest else ""
+    left_out = (
+        f"And {plural(len(rest), 'lesion')} more, {sum(one.volume_ml for one in rest):.2f} ml together." if rest else ""
+    )
     count = plural(len(lesions), "lesion")
-    return {"layer": layer, "name": name, "count": count, "lesions": rows, "with_notes": bool(notes), "left_out": left_out}
+    return {
+        "layer": layer,
+        "name": name,
+        "count": count,
+        "lesions": rows,
+        "with_notes": bool(notes),
+        "left_out": left_out,
+    }
 
 
 def _about(dates: Sequence[ViewerDate], grids: Sequence[Geometry]) -> str:

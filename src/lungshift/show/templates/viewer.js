@@ -9,16 +9,28 @@
 
   const PLANES = ["axial", "coronal", "sagittal"];
   const AXIS = { axial: 2, coronal: 1, sagittal: 0 };
-  const FROM = { front: [180, 0], back: [0, 0], right: [90, 0], left: [270, 0], head: [180, 90], feet: [180, -90] };
+  const FROM = { front: [180, 0], back: [0, 0], right: [270, 0], left: [90, 0], head: [180, 90], feet: [180, -90] };
   const START = [200, 12];
-  const SCALE = 1.4;
-  const MATTE = "Matte", GLASS = "Rim";
+  const SCALE = 1.05;
+  const MATTE = "Matte", GLASS = "Glass";
+  /** Lungs like glass: clearer where one looks straight through the wall, denser along its edges. */
+  const GLASS_FRAGMENT = `#version 300 es
+precision highp float;
+uniform float opacity;
+in vec4 vClr;
+in vec3 vN;
+out vec4 color;
+void main() {
+  float facing = abs(normalize(vN).z);
+  color = vec4(vClr.rgb * (0.6 + 0.4 * facing), min(1.0, opacity * (0.45 + 1.9 * pow(1.0 - facing, 1.6))));
+}`;
   const CURSOR_MM = 0.7;
+  const GAP = 0.004;
   const NEAR_MM = 1e-3;
   const DRAG = { crosshair: 8, pan: 3, windowing: 9 };
 
   const state = {
-    view: "grid", mode: "readers", level: 0, width: 1, outline: 0, plane: "axial", active: 0,
+    view: "grid", mode: "readers", level: 0, width: 1, plane: "axial", active: 0,
     layers: {}, opacity: {}, lesion: -1,
   };
   const panes = [];
@@ -98,8 +110,8 @@
       const shared = { logLevel: "silent", loadingText: "", dragAndDropEnabled: false, isResizeCanvas: true, backColor: [0, 0, 0, 1] };
       this.slices = new niivue.Niivue({
         ...shared, isRadiologicalConvention: true, sagittalNoseLeft: true, isSliceMM: false, crosshairColor: [0.98, 0.82, 0.3, 1],
-        crosshairWidthUnit: "mm", crosshairWidth: CURSOR_MM, crosshairGap: 9, fontColor: [0.72, 0.77, 0.82, 1], fontMinPx: 11, fontSizeScaling: 0.28,
-        showAllOrientationMarkers: true, isRuler: false,
+        crosshairWidthUnit: "mm", crosshairWidth: CURSOR_MM, crosshairGap: 9,
+        isOrientationTextVisible: false, // the page has letters of its own, which can be read on white too
       });
       this.render = new niivue.Niivue({
         ...shared, backColor: [0.027, 0.035, 0.047, 1], show3Dcrosshair: true, crosshairColor: [0.98, 0.82, 0.3, 1], crosshairWidthUnit: "mm",
@@ -120,13 +132,14 @@
       this.classes.colormapLabel = this.lut();
       this.classes.opacity = state.opacity.overlay;
       this.setRange();
+      this.slices.opts.atlasOutline = state.layers.outline ? 1 : 0;
       this.slices.volumes = [this.hu, this.classes];
       this.slices.setVolume(this.hu, 0); // makes it the grid that the other lies on, and uploads both
-      this.render.meshShaders = this.render.meshShaders.filter((shader) => [MATTE, GLASS].includes(shader.Name));
+      this.render.meshShaders = [this.render.meshShaders.find((shader) => shader.Name === MATTE), { Name: GLASS, Frag: GLASS_FRAGMENT }];
       await this.render.attachToCanvas(right, true);
       const meshes = [];
       for (const surface of this.date.surfaces) meshes.push(await mesh(surface, this.render.gl));
-      for (const one of meshes) one.meshShaderIndex = this.render.meshShaderNameToNumber(one.name === "lung" ? GLASS : MATTE);
+      for (const one of meshes) one.meshShaderIndex = one.name === "lung" ? 1 : 0;
       this.render.meshes = meshes;
       Object.assign(this.render.scene, { renderAzimuth: START[0], renderElevation: START[1], volScaleMultiplier: SCALE });
       this.showLayers();
@@ -170,7 +183,7 @@
     applyOverlay() {
       this.classes.colormapLabel = this.lut();
       this.classes._opacity = state.opacity.overlay;
-      this.slices.opts.atlasOutline = state.outline ? 1 : 0;
+      this.slices.opts.atlasOutline = state.layers.outline ? 1 : 0;
       this.slices.refreshLayers(this.classes, 1);
       this.slices.drawScene();
     }
@@ -231,7 +244,7 @@
       const box = this.element.getBoundingClientRect();
       const tiles = tilesOf(state.view, box.width / Math.max(1, box.height));
       const types = { axial: 0, coronal: 1, sagittal: 2 };
-      const slices = PLANES.filter((plane) => tiles[plane]).map((plane) => ({ sliceType: types[plane], position: tiles[plane] }));
+      const slices = PLANES.filter((plane) => tiles[plane]).map((plane) => ({ sliceType: types[plane], position: inset(tiles[plane]) }));
       for (const plane of [...PLANES, "render"]) {
         const tile = one(`.tile[data-plane="${plane}"]`, this.element);
         tile.hidden = !tiles[plane];
@@ -248,6 +261,8 @@
   const setBox = (element, [left, top, width, height]) => {
     Object.assign(element.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * width}%`, height: `${100 * height}%` });
   };
+
+  const inset = ([left, top, width, height]) => [left + GAP, top + GAP, width - 2 * GAP, height - 2 * GAP];
 
   const tilesOf = (view, aspect) => {
     if (view !== "grid") return { [view]: [0, 0, 1, 1] };
@@ -347,7 +362,7 @@
   const showWindow = () => {
     for (const name of ["level", "width"]) {
       one(`#${name}`).value = state[name];
-      one(`output[for="${name}"]`).textContent = `${Math.round(state[name])} HU`;
+      one(`output[for="${name}"]`).textContent = `${String(Math.round(state[name])).replace("-", "−")} HU`;
     }
     for (const button of all("[data-level]")) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.level) === state.level && Number(button.dataset.width) === state.width));
@@ -403,7 +418,8 @@
     state.lesion = (index + rows.length) % rows.length;
     rows.forEach((row, i) => row.classList.toggle("here", i === state.lesion));
     const row = rows[state.lesion];
-    row.scrollIntoView({ block: "nearest" });
+    const list = row.closest(".list"); // only the list scrolls: on a phone the page stays at the pictures
+    list.scrollTop = row.offsetTop - list.clientHeight / 2;
     const pane = panes[Number(row.dataset.date)];
     goTo(pane, toLps(row.dataset.mm.split(" ").map(Number)));
   };
@@ -440,7 +456,7 @@
     w: () => presets[(presets.findIndex((one) => one.getAttribute("aria-pressed") === "true") + 1) % presets.length].click(),
     r: () => flip("reference"), m: () => flip("prediction"), l: () => flip("lung"), c: () => flip("cursor"),
     a: () => all("[data-mode]").length && setMode(state.mode === "agreement" ? "readers" : "agreement"),
-    o: () => { state.outline = 1 - state.outline; soon("applyOverlay"); },
+    o: () => flip("outline"),
     "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
     "0": reset, s: () => save(), "?": () => one("#helps").showModal(),
   };
@@ -483,9 +499,14 @@
       const head = one("h2", pane.element.parentElement);
       const box = head.getBoundingClientRect();
       draw.fillText([...head.children].map((part) => part.textContent).join("   "), box.left - area.left + 10, box.top - area.top + 18);
-      for (const tile of all(".tile:not([hidden]) span", pane.element)) {
-        const at = tile.getBoundingClientRect();
-        draw.fillText(tile.textContent, at.left - area.left, at.top - area.top + 13);
+      for (const word of all(".tile:not([hidden]) > span, .tile:not([hidden]) > b", pane.element)) {
+        const at = word.getBoundingClientRect();
+        draw.fillStyle = "#000a";
+        draw.fillRect(at.left - area.left, at.top - area.top, at.width, at.height);
+        draw.fillStyle = "#dde3ea";
+        draw.textAlign = "center";
+        draw.fillText(word.textContent, at.left - area.left + at.width / 2, at.top - area.top + at.height - 5);
+        draw.textAlign = "start";
       }
     }
     draw.fillStyle = "#ff8b80";
