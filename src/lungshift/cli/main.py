@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import typer
 
-from lungshift.cli import audits, models, patients, published, studies
+from lungshift.cli import audits, models, patients, published, scenes, studies
 from lungshift.errors import LungshiftError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": models.evaluate,
     "forecast": models.forecast,
     "predict": patients.predict,
+    "scene": scenes.scene,
     "audit": audits.audit,
     "forensics": published.forensics,
 }

@@ -89,6 +89,17 @@ def find_ffmpeg() -> str | None:
         return None
 
 
+def draw(shapes: Sequence[Shape], camera: Camera, size: int) -> Frame:
+    """A square picture as it comes, without letters.
+
+    Raises:
+        MissingError: Nothing can be drawn here.
+    """
+    require_drawing()
+    with _stage(shapes, size, _PEELS) as stage:
+        return stage.shoot(camera)
+
+
 def draw_views(shapes: Sequence[Shape], words: Mapping[str, str]) -> dict[str, bytes]:
     """The standard views as PNG by name, and ``views``, all of them on one sheet.
 
@@ -224,6 +235,8 @@ def _actor(surface: Surface, look: Look) -> Any:
     paint = actor.GetProperty()
     paint.SetColor(*(part / 255 for part in look.colour))
     paint.SetOpacity(look.opacity)
+    paint.SetAmbient(0.3)
+    paint.SetDiffuse(0.75)
     paint.SetSpecular(0.15)
     return actor
 

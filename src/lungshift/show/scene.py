@@ -37,6 +37,8 @@ FILES: Final = FORMATS[:7]
 PICTURES: Final = FORMATS[7:]
 _DRAWN_MM = 2.0
 """Blocks of about this size make the lungs of pictures: a screen shows no more."""
+_THROUGH, _FAINTEST = 0.45, 0.005
+"""Opacity of all points of a translucent table behind each other, and the least of one that a screen can show."""
 _COARSEST = 4
 """Every fifth voxel of a scan of 5 mm would be further apart than many a lesion is large."""
 
@@ -285,19 +287,23 @@ class _Job:
 
     def _script(self) -> str:
         """ParaView's script with what this scene has."""
-        spacing = self.scene.volume.geometry.spacing_mm
         values = {
             "PARTS": [self._script_part(part) for part in self.scene.parts if not part.empty],
             "CAMERAS": {name: asdict(one) for name, one in cameras_of(self._shown()).items()},
             "BACKGROUND": list(pictures.BACKGROUND),
             "VOLUME": "scene.vti" if "vti" in self.formats else None,
-            "POINT_MM": round(max(spacing) * self.downsample, 3),
+            "POINT_MM": round(self._point_mm, 3),
             "TABLES_ARE_IN_PLACE": self.z_step_mm is None,
         }
         text = (files("lungshift.show") / "templates" / "open_in_paraview.py.txt").read_text(encoding="utf-8")
         for name, value in values.items():
             text = text.replace(f'"@{name}@"', pformat(value, width=110, sort_dicts=False))
         return text
+
+    @property
+    def _point_mm(self) -> float:
+        """Across a point of a table, so that neighbours touch."""
+        return max(self.scene.volume.geometry.spacing_mm) * self.downsample
 
     def _script_part(self, part: Part) -> dict[str, Any]:
         return {
@@ -306,6 +312,7 @@ class _Job:
             "table": f"{part.name}.csv" if "csv" in self.formats else None,
             "colour": list(part.look.colour),
             "opacity": part.look.opacity,
+            "point_opacity": round(_point_opacity(part, self._point_mm), 4),
         }
 
     def _shown(self) -> list[Surface]:
@@ -376,6 +383,16 @@ def _slices(hu: np.ndarray | None, mask: Mask, every: int) -> Iterator[Slice]:
 def _facts(part: Part) -> dict[str, Any]:
     voxels = int(np.count_nonzero(part.mask.voxels))
     return {"name": part.name, "voxels": voxels, "volume_ml": round(part.mask.volume_ml, 3)}
+
+
+def _point_opacity(part: Part, point_mm: float) -> float:
+    """How opaque a point is to be, for many lie behind each other; together they let through what is inside."""
+    if part.look.opacity == 1:
+        return 1.0
+    slice_mm, _, column_mm = part.mask.geometry.spacing_mm
+    seen_mm2 = np.count_nonzero(part.mask.voxels.any(axis=1)) * slice_mm * column_mm
+    layers = np.count_nonzero(part.mask.voxels) * math.pi * (point_mm / 2) ** 2 / seen_mm2
+    return float(np.clip(1 - (1 - _THROUGH) ** (1 / layers), _FAINTEST, 1))
 
 
 def _version(package: str) -> str | None:
