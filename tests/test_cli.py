@@ -27,6 +27,7 @@ COMMANDS = (
     "fine-tune",
     "evaluate",
     "predict",
+    "scene",
     "transfer",
     "chain",
     "leave-one-out",

@@ -27,6 +27,7 @@ _HOMES = {
     "audit_cohort": "lungshift.audit.cohort",
     "audit_cohorts": "lungshift.audit.cohort",
     "average": "lungshift.measure.conventions",
+    "build_scene": "lungshift.show.scene",
     "calibrate": "lungshift.transfer.forecast",
     "chain_transfer": "lungshift.transfer.chains",
     "claims_of": "lungshift.transfer.claims",
@@ -60,6 +61,7 @@ _HOMES = {
     "train_cohort": "lungshift.transfer.single",
     "write_mask": "lungshift.io.writing",
     "write_report": "lungshift.show.report",
+    "write_scene": "lungshift.show.scene",
 }
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "audit_cohort",
     "audit_cohorts",
     "average",
+    "build_scene",
     "calibrate",
     "chain_transfer",
     "claims_of",
@@ -113,6 +116,7 @@ __all__ = [
     "train_cohort",
     "write_mask",
     "write_report",
+    "write_scene",
 ]
 
 

@@ -72,7 +72,9 @@ def test_a_folder_of_predict_stands_for_lung_and_lesion(
     code, said = end_of(capsys, *words)
 
     assert code == 0, said
-    assert {"lung.csv", "prediction.csv", "lung.stl", "prediction.stl"} < {one.name for one in (tmp_path / "out").iterdir()}
+    assert {"lung.csv", "prediction.csv", "lung.stl", "prediction.stl"} < {
+        one.name for one in (tmp_path / "out").iterdir()
+    }
 
 
 def test_a_dry_run_writes_nothing(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,9 +85,7 @@ def test_a_dry_run_writes_nothing(files: Path, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "out").exists()
 
 
-def test_a_lesion_on_another_grid_is_refused(
-    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_lesion_on_another_grid_is_refused(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_mask(Mask(np.ones((4, 8, 8), bool), Geometry.regular((4, 8, 8), (5, 2, 2))), files / "other.nii.gz")
 
     code, said = end_of(capsys, *given(files)[:3], "--lesion", files / "other.nii.gz", "--output", tmp_path / "out")
