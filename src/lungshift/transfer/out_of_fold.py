@@ -20,7 +20,7 @@ from lungshift.ct.case import Cohort
 from lungshift.errors import ProtocolError
 from lungshift.files import digest, write_arrays
 from lungshift.learn.checkpoint import Checkpoint
-from lungshift.learn.data import SliceSet
+from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor, decide, predict_slices
 from lungshift.prepare.prepared import PreparedCohort
 from lungshift.prepare.splits import Split
@@ -70,8 +70,8 @@ class OutOfFold:
         """What the ensemble says of a case, by its number in the cohort; read when it is asked for."""
         members = [_read(_file(self.folder, seed, number)) for seed in self.seeds]
         rows, probability = members[0][0], np.stack([member[1] for member in members]).astype(np.float32) / _LEVELS
-        votes = np.mean([_unpacked(member[2], member[1].shape) for member in members], axis=0, dtype=np.float32)
-        return CaseOpinion(rows, probability.mean(axis=0), votes, probability.std(axis=0))
+        votes = np.asarray(np.mean([_unpacked(m[2], m[1].shape) for m in members], axis=0, dtype=np.float32))
+        return CaseOpinion(rows, np.asarray(probability.mean(axis=0)), votes, np.asarray(probability.std(axis=0)))
 
 
 def predict_out_of_fold(
