@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -118,8 +118,15 @@ def write_seg(
     for one in drawn:
         source.geometry.require_same(one.mask.geometry, f"Series and {one.segment.label} mask")
     with quiet_pydicom():
-        images, planes = _images_and_planes(drawn, source, keep_identity=keep_identity)
-        seg = _build(drawn, images, planes, keep_identity, version, serial, description)
+        # the planes are gone once it is built, before it is read back
+        seg = _build(
+            drawn,
+            *_images_and_planes(drawn, source, keep_identity=keep_identity),
+            keep_identity,
+            version,
+            serial,
+            description,
+        )
 
     def same(written: Path) -> bool:
         again = read_seg(written, source.geometry)
@@ -136,15 +143,32 @@ def _images_and_planes(
     drawn: Sequence[Drawn], source: DicomSource, *, keep_identity: bool
 ) -> tuple[list[Dataset], np.ndarray]:
     """What highdicom takes for the series' images, and for each of them its planes of (row, column, segment)."""
-    stored = np.stack([source.stored_mask(one.mask) for one in drawn], axis=-1).view(np.uint8)
     frames = _one_for_each_slice(source.stack)
     if _is_multiframe(source.stack):
         every, image = _multiframe(frames[0].path, keep_identity=keep_identity)
-        planes = np.zeros((len(every), *stored.shape[1:]), np.uint8)
-        planes[[frame.index for frame in frames]] = stored
-        return [image], planes
-    used = [n for n in range(len(frames)) if stored[n].any()] or [0]
-    return [_image(frames[n], keep_identity=keep_identity) for n in used], stored[used]
+        places = [frame.index for frame in frames]
+        return [image], _planes(drawn, source, len(every), places, list(range(len(frames))))
+    used = _used(drawn, source, len(frames))
+    images = [_image(frames[n], keep_identity=keep_identity) for n in used]
+    return images, _planes(drawn, source, len(used), list(range(len(used))), used)
+
+
+def _used(drawn: Sequence[Drawn], source: DicomSource, slices: int) -> list[int]:
+    """The series' slices on which anything is drawn; one if there are none, for an object refers to something."""
+    any_drawn = np.zeros(slices, np.bool_)
+    for one in drawn:
+        any_drawn |= source.stored_mask(one.mask).any(axis=(1, 2))
+    return np.flatnonzero(any_drawn).tolist() or [0]
+
+
+def _planes(
+    drawn: Sequence[Drawn], source: DicomSource, count: int, places: list[int], slices: list[int]
+) -> UInt8[np.ndarray, "plane row column segment"]:
+    """``count`` planes with the chosen slices of every mask at their places."""
+    planes = np.zeros((count, *source.stack.stored_shape[1:], len(drawn)), np.uint8)
+    for number, one in enumerate(drawn):
+        planes[places, :, :, number] = source.stored_mask(one.mask)[slices]
+    return planes
 
 
 def _one_for_each_slice(stack: Stack) -> list[Frame]:
@@ -275,13 +299,12 @@ def _build(
 ) -> Any:
     import highdicom as hd
 
-    key = hashlib.sha256(
-        planes.tobytes() + images[0].SOPInstanceUID.encode() + f"{serial} {version}".encode()
-    ).hexdigest()
-    uids = {part: hashed_uid(f"{part} {key}") for part in ("series", "instance", "dimension")}
+    key = hashlib.sha256(planes.data)
+    key.update(f"{images[0].SOPInstanceUID} {serial} {version}".encode())
+    uids = {part: hashed_uid(f"{part} {key.hexdigest()}") for part in ("series", "instance", "dimension")}
     if keep_identity:
         uids = {part: hd.UID() for part in uids}
-    seg = hd.seg.Segmentation(
+    seg = _frugal(hd)(
         images,
         planes,
         hd.seg.SegmentationTypeValues.BINARY,
@@ -301,6 +324,18 @@ def _build(
     )
     _finish(seg, uids["dimension"], keep_identity=keep_identity)
     return seg
+
+
+def _frugal(hd: Any) -> Any:
+    """Highdicom's segmentation, which asks whether segments overlap slice by slice and not with 8 bytes for every voxel."""
+
+    class Frugal(hd.seg.Segmentation):  # type: ignore[misc]
+        @classmethod
+        def _check_and_cast_pixel_array(cls, pixel_array: np.ndarray, *_: Any, **__: Any) -> tuple[np.ndarray, Any]:
+            overlap = any((plane.sum(axis=-1, dtype=np.uint8) > 1).any() for plane in pixel_array)
+            return pixel_array, hd.seg.SegmentsOverlapValues.YES if overlap else hd.seg.SegmentsOverlapValues.NO
+
+    return Frugal
 
 
 def _finish(seg: Any, dimension: str, *, keep_identity: bool) -> None:
@@ -400,12 +435,12 @@ def _frames(
     path: Path, seg: Dataset, kind: str, names: Mapping[int, str]
 ) -> Iterator[tuple[int, Bool[np.ndarray, "row column"], _Place]]:
     """Every plane of every segment with its place."""
-    pixels = _pixels(path, seg)
     shared = (seg.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     per_frame = seg.get("PerFrameFunctionalGroupsSequence") or []
-    if len(per_frame) != len(pixels):
-        raise FileFormatError(f"{path.name} has {len(pixels)} frames and places for {len(per_frame)}.", code="E_FORMAT")
-    for plane, groups in zip(pixels, per_frame, strict=True):
+    frames = int(seg.get("NumberOfFrames") or 1)
+    if len(per_frame) != frames:
+        raise FileFormatError(f"{path.name} has {frames} frames and places for {len(per_frame)}.", code="E_FORMAT")
+    for plane, groups in zip(_pixels(path, seg), per_frame, strict=True):
         place = _place(path, groups, shared)
         if kind == "LABELMAP":
             yield from ((number, plane == number, place) for number in names if (plane == number).any())
@@ -413,17 +448,26 @@ def _frames(
             yield _segment_of(groups, shared), plane.astype(np.bool_), place
 
 
-def _pixels(path: Path, seg: Dataset) -> np.ndarray:
-    frames = int(seg.get("NumberOfFrames") or 1)
-    if frames * int(seg.Rows) * int(seg.Columns) > 4 * MAX_VOXELS:
-        raise FileFormatError(f"{path.name} claims {frames} frames of {seg.Rows} x {seg.Columns}.", code="E_TOO_LARGE")
+def _pixels(path: Path, seg: Dataset) -> Iterator[np.ndarray]:
+    """The frames one after another; bits are unpacked frame by frame, for together they are eight times the file."""
+    frames, rows, columns = int(seg.get("NumberOfFrames") or 1), int(seg.Rows), int(seg.Columns)
+    if frames * rows * columns > 4 * MAX_VOXELS:
+        raise FileFormatError(f"{path.name} claims {frames} frames of {rows} x {columns}.", code="E_TOO_LARGE")
+    if int(seg.BitsAllocated) == 1 and not seg.file_meta.TransferSyntaxUID.is_compressed:
+        packed, size = np.frombuffer(seg.PixelData, np.uint8), rows * columns
+        if len(packed) * 8 < frames * size:
+            raise FileFormatError(f"The pixels of {path.name} are cut off.", code="E_TRUNCATED")
+        for first in range(0, frames * size, size):
+            bits = np.unpackbits(packed[first // 8 : -(-(first + size) // 8)], bitorder="little")
+            yield bits[first % 8 : first % 8 + size].reshape(rows, columns)
+        return
     try:
         pixels = seg.pixel_array
     except Exception as error:  # pydicom raises whatever the damage leads to
         raise FileFormatError(
             f"The pixels of {path.name} cannot be decoded ({type(error).__name__}).", code="E_DECODE"
         ) from None
-    return np.asarray(pixels if pixels.ndim == 3 else pixels[None])
+    yield from (pixels if pixels.ndim == 3 else pixels[None])
 
 
 def _segment_of(groups: Dataset, shared: Dataset) -> int:

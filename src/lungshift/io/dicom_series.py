@@ -316,7 +316,7 @@ def _choose(inventory: Inventory, choices: Choices) -> str:
     fit = [info for info in infos if info.slices >= choices.min_slices]
     if len(fit) > 1:
         raise SeriesError(
-            f"{inventory.folder} holds {len(fit)} CT series. Choose one by its UID (series_uid=...):\n{_table(fit)}"
+            f"{inventory.folder} holds {len(fit)} CT series. Choose one by its UID (--series, or series_uid=...):\n{_table(fit)}"
         )
     if fit:
         return fit[0].uid

@@ -34,7 +34,7 @@ FORMAT = 1
 LESION, LUNGS, SEG, DESCRIPTION = "lesion.nii.gz", "lung.nii.gz", "lesion.dcm", "prediction.json"
 RESEARCH = "Research use only: not a medical device, not for diagnosis."
 _PACKAGES = ("lungshift", "numpy", "scipy", "nibabel", "pydicom", "highdicom")
-_VOXEL_BYTES = 16
+_VOXEL_BYTES = 18
 _LOG = logging.getLogger("lungshift")
 
 
