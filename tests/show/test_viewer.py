@@ -112,10 +112,12 @@ def test_without_scripts_the_lesions_can_still_be_read(text: str) -> None:
     expected = find_lesions(case.lesion, case.volume)
 
     rows = re.findall(
-        r'<tr data-date="0" data-mm="([^"]*)"><td><button type="button">(\d+)</button></td><td>([\d.]+)', text
+        r'<tr data-date="0" data-mm="([^"]*)"><td><button type="button">(\d+)</button></td><td>(\w*)</td><td>([\d.]+)',
+        text,
     )
 
-    assert [(number, ml) for _, number, ml in rows] == [(str(one.number), f"{one.volume_ml:.2f}") for one in expected]
+    sizes = [f"{one.volume_ml:.2f}" for one in expected]
+    assert [row[1:] for row in rows] == [("1", "right", sizes[0]), ("2", "left", sizes[1])]
     np.testing.assert_allclose(
         [[float(n) for n in mm.split()] for mm, *_ in rows], [GRID.world_mm(np.array(one.seat)) for one in expected]
     )
@@ -150,6 +152,7 @@ def test_a_scan_without_lungs_and_lesions_is_still_shown() -> None:
 
     assert scene(page)["dates"][0]["surfaces"] == []
     assert 'data-layer="lung"' not in page
+    assert ">side</th>" not in page
     assert 'data-mode="agreement"' not in page
 
 
@@ -534,6 +537,54 @@ def test_an_oblique_scan_keeps_left_left_and_its_millimetres(opened: Callable[..
     off = (np.array(lesion.centre_mm) - middle)[[2, 0]] * (-1, 1) * scale / where.shape
     np.testing.assert_allclose(centre(where), 0.5 + off, atol=0.02)
     assert tab.problems == []
+
+
+def test_on_a_phone_fingers_do_what_the_mouse_does(opened: Callable[..., Tab], one: Tab) -> None:
+    context = one.page.context.browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, offline=True
+    )
+    page = context.new_page()
+    page.goto(one.page.url)
+    page.wait_for_selector("html[data-ready]", state="attached", timeout=120_000)
+    tab, fingers = Tab(page, []), context.new_cdp_session(page)
+    box = page.locator(".hold.slices canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + 0.38 * box["height"] / 2
+
+    def touch(*steps: tuple[tuple[float, float], ...]) -> None:
+        for kind, at in (("touchStart", steps[0]), *(("touchMove", one) for one in steps[1:]), ("touchEnd", ())):
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in at]})
+        tab.run("null")
+
+    assert page.evaluate("[scrollY, document.documentElement.scrollWidth]") == [0, 390]
+    before = tab.cursor()
+    touch(((x, y),))
+    middle = tab.cursor()
+    touch(*(((x - 30, y + up), (x + 30, y + up)) for up in (0, -10, -20)))
+    higher = tab.cursor()
+    touch(*(((x - wide, y), (x + wide, y)) for wide in (30, 40, 50)))
+
+    assert np.abs(before[:2] - middle[:2]).max() > 20
+    np.testing.assert_allclose(middle[:2], GRID.world_mm((np.array(GRID.shape) - 1) / 2)[:2], atol=4)
+    np.testing.assert_allclose(higher - middle, (0, 0, 12), atol=0.01)
+    assert tab.run("viewer.panes[0].slices.scene.pan2Dxyzmm[3]") == pytest.approx(50 / 30, rel=0.01)
+    context.close()
+
+
+def test_a_double_click_in_3d_finds_the_lesion_behind_the_wall_of_the_lung(tab: Tab) -> None:
+    tab.click("[data-view=render]")
+    tab.click(".turn [data-from=front]")
+    tab.click("[data-layer=prediction]")
+    seen = near(tab.picture(".hold.render"), REFERENCE)
+    seen[:, seen.shape[1] // 2 :] = False
+    where = centre(seen)
+    box = tab.page.locator(".hold.render canvas").bounding_box()
+    tab.page.mouse.dblclick(box["x"] + where[1] * box["width"], box["y"] + where[0] * box["height"])
+    tab.run("null")
+
+    low, high = (GRID.world_mm(np.array([getattr(one, end) for one in RIGHT])) for end in ("start", "stop"))
+    assert (tab.cursor() > low - 5).all()
+    assert (tab.cursor() < high + 5).all()
+    assert tab.run("viewer.panes[0].render.meshes.find((one) => one.name === 'lung').visible")
 
 
 def test_without_webgl_the_page_says_so_and_keeps_the_list(opened: Callable[..., Tab], one: Tab) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from scipy import ndimage
 
 from lungshift.ct.case import Case
@@ -28,6 +28,7 @@ from lungshift.errors import GeometryError, InputError
 from lungshift.files import write_text
 from lungshift.measure.lesions import Lesion, find_lesions
 from lungshift.measure.overlap import count_overlap, dice
+from lungshift.measure.regions import SIDES, split_sides
 from lungshift.show.coarse import AIR_HU, coarse_geometry, coarse_hu, coarse_shares
 from lungshift.show.figures import BOTH, PREDICTION, PREDICTION_ONLY, REFERENCE, REFERENCE_ONLY
 from lungshift.show.surfaces import Surface, surface_of_shares
@@ -123,6 +124,17 @@ class ViewerDate:
     def lesions(self) -> dict[str, tuple[Lesion, ...]]:
         """The lesions of each mask at full resolution, the largest first."""
         return {layer: find_lesions(mask, self.case.volume) for layer, mask in self.masks.items()}
+
+    @cached_property
+    def sides(self) -> UInt8[np.ndarray, "slice row column"] | None:
+        """1 in the right lung, 2 in the left; None without lungs."""
+        lung = self.case.lung
+        return split_sides(lung, self.case.volume) if lung is not None and lung.voxels.any() else None
+
+    def side(self, lesion: Lesion) -> str:
+        """The side that a lesion's seat is on; empty outside the lungs."""
+        number = 0 if self.sides is None else int(self.sides[lesion.seat])
+        return ("", *SIDES)[number]
 
 
 def write_viewer(path: Path, dates: Sequence[ViewerDate], *, voxels: int = VOXELS) -> Path:
@@ -260,6 +272,7 @@ def _table(layer: str, name: str, date: ViewerDate, notes: Mapping[int, str]) ->
             "ml": f"{lesion.volume_ml:.2f}" if lesion.volume_ml >= 0.01 else "<0.01",
             "hu": f"{lesion.mean_hu:.0f}".replace("-", "−"),
             "mm": [f"{one:.3f}" for one in geometry.world_mm(np.array(lesion.seat))],
+            "side": date.side(lesion),
             "note": notes.get(lesion.number, ""),
         }
         for lesion in lesions[:_ROWS]
@@ -275,6 +288,7 @@ def _table(layer: str, name: str, date: ViewerDate, notes: Mapping[int, str]) ->
         "count": count,
         "lesions": rows,
         "with_notes": bool(notes),
+        "with_sides": date.sides is not None,
         "left_out": left_out,
     }
 

@@ -26,6 +26,7 @@ void main() {
 }`;
   const CURSOR_MM = 0.7;
   const GAP = 0.004;
+  const TAP_MS = 350, TAP_PX = 8, SWIPE_PX = 9;
   const NEAR_MM = 1e-3;
   const DRAG = { crosshair: 8, pan: 3, windowing: 9 };
 
@@ -136,6 +137,7 @@ void main() {
       this.slices.volumes = [this.hu, this.classes];
       this.slices.setVolume(this.hu, 0); // makes it the grid that the other lies on, and uploads both
       this.render.meshShaders = [this.render.meshShaders.find((shader) => shader.Name === MATTE), { Name: GLASS, Frag: GLASS_FRAGMENT }];
+      this.render.resetBriCon = (event) => this.pick(event); // what a double click and a long touch do
       await this.render.attachToCanvas(right, true);
       const meshes = [];
       for (const surface of this.date.surfaces) meshes.push(await mesh(surface, this.render.gl));
@@ -152,6 +154,7 @@ void main() {
       }
       left.addEventListener("mousemove", (event) => event.buttons === 2 && windowDragged(this));
       left.addEventListener("pointerdown", (event) => touched(this, event));
+      new Fingers(this, left.parentElement);
       right.addEventListener("pointerdown", () => { state.active = this.index; });
       this.ready = true;
     }
@@ -201,6 +204,15 @@ void main() {
       this.showLayers();
       this.render.drawScene();
       this.slices.setCrosshairWidth(state.layers.cursor ? CURSOR_MM : 0);
+    }
+
+    /** The cursor to what is under the pointer; lungs are looked through. */
+    pick(event) {
+      const lungs = this.render.meshes.filter((one) => one.name === "lung" && one.visible);
+      for (const one of lungs) one.visible = false;
+      niivue.Niivue.prototype.resetBriCon.call(this.render, event);
+      for (const one of lungs) one.visible = true;
+      this.render.drawScene();
     }
 
     get mm() {
@@ -257,6 +269,52 @@ void main() {
       if (this.ready) this.slices.drawScene();
     }
   }
+
+  /** Fingers on slices: a tap moves the cursor, two spread or pinch to zoom, two go up and down through the slices. */
+  class Fingers {
+    constructor(pane, hold) {
+      this.pane = pane;
+      for (const name of ["touchstart", "touchmove", "touchend"]) hold.addEventListener(name, (event) => this[name](event), { capture: true, passive: false });
+    }
+
+    touchstart(event) {
+      const touch = event.touches[0];
+      this.tap = event.touches.length === 1 ? { x: touch.clientX, y: touch.clientY, at: event.timeStamp } : null;
+      this.two = event.touches.length === 2 ? spread(event.touches) : null;
+      if (this.two) event.stopPropagation();
+      event.preventDefault();
+    }
+
+    touchmove(event) {
+      if (!this.two || event.touches.length !== 2) return;
+      event.stopPropagation();
+      event.preventDefault();
+      const now = spread(event.touches);
+      const ratio = now.apart / Math.max(1, this.two.apart);
+      if (Math.abs(ratio - 1) > 0.04) {
+        zoom(ratio);
+        this.two = now;
+      } else if (Math.abs(now.y - this.two.y) > SWIPE_PX) {
+        step(state.plane, now.y < this.two.y ? 1 : -1);
+        this.two = now;
+      }
+    }
+
+    touchend(event) {
+      const touch = event.changedTouches[0];
+      const tap = this.tap;
+      this.tap = null;
+      if (this.two) event.stopPropagation();
+      if (!event.touches.length) this.two = null;
+      if (!tap || event.timeStamp - tap.at > TAP_MS || Math.hypot(touch.clientX - tap.x, touch.clientY - tap.y) > TAP_PX) return;
+      const nv = this.pane.slices;
+      const box = nv.canvas.getBoundingClientRect();
+      const frac = nv.canvasPos2frac([touch.clientX - box.left, touch.clientY - box.top].map((one) => one * nv.uiData.dpr));
+      if (frac[0] >= 0) goTo(this.pane, [...nv.frac2mm(frac)].slice(0, 3));
+    }
+  }
+
+  const spread = ([a, b]) => ({ apart: Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY), y: (a.clientY + b.clientY) / 2 });
 
   const setBox = (element, [left, top, width, height]) => {
     Object.assign(element.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * width}%`, height: `${100 * height}%` });
