@@ -22,6 +22,7 @@ _HOMES = {
     "Predictor": "lungshift.learn.prediction",
     "Protocol": "lungshift.transfer.protocol",
     "Published": "lungshift.measure.forensics",
+    "ViewerDate": "lungshift.show.viewer",
     "Volume": "lungshift.ct.volume",
     "Workers": "lungshift.workers",
     "audit_cohort": "lungshift.audit.cohort",
@@ -62,6 +63,7 @@ _HOMES = {
     "write_mask": "lungshift.io.writing",
     "write_report": "lungshift.show.report",
     "write_scene": "lungshift.show.scene",
+    "write_viewer": "lungshift.show.viewer",
 }
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "Predictor",
     "Protocol",
     "Published",
+    "ViewerDate",
     "Volume",
     "Workers",
     "__version__",
@@ -117,6 +120,7 @@ __all__ = [
     "write_mask",
     "write_report",
     "write_scene",
+    "write_viewer",
 ]
 
 

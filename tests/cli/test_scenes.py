@@ -58,7 +58,7 @@ def test_a_scan_with_its_masks_becomes_a_folder(
     code, said = end_of(capsys, *given(files), "--reference", files / "lesion.nii.gz", "--output", tmp_path / "out")
 
     assert code == 0, said
-    assert "lesion (predicted) 0.6 ml, lesion (reference) 0.6 ml; 17 files. Research use only." in said
+    assert "lesion (predicted) 0.6 ml, lesion (reference) 0.6 ml; 18 files. Research use only." in said
     manifest = json.loads((tmp_path / "out" / "scene.json").read_text())
     assert manifest["inputs"]["scan"] == sha256(files / "scan.nii.gz")
     assert set(manifest["inputs"]) == {"scan", "lung", "lesion", "reference"}

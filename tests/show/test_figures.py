@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lungshift.learn.history import EpochRecord, History
-from lungshift.show import curves, figures
+from lungshift.show import curves, figures, viewer
 from lungshift.show.drawing import contrast, rgb, slug
 from lungshift.show.figures import crop, draw_all, group_histories, overlap_rgba
 from lungshift.show.matrix import shade
@@ -36,6 +36,12 @@ def draw(outcome):
 def test_overlap_colours_differ_for_every_eye(eye):
     colours = (figures.BOTH, figures.PREDICTION_ONLY, figures.REFERENCE_ONLY)
     assert all(np.linalg.norm(seen(a, eye) - seen(b, eye)) > 50 for a, b in combinations(colours, 2))
+
+
+@pytest.mark.parametrize("eye", EYES.values(), ids=EYES)
+def test_reader_model_and_both_differ_for_every_eye_in_the_viewer(eye):
+    colours = (figures.REFERENCE, figures.PREDICTION, viewer.SHARED)
+    assert all(np.linalg.norm(seen(a, eye) - seen(b, eye)) > 40 for a, b in combinations(colours, 2))
 
 
 @pytest.mark.parametrize("eye", EYES.values(), ids=EYES)

@@ -56,7 +56,7 @@ def test_every_structure_is_written_in_every_format(folder: Path) -> None:
 
     found = {file.name for file in folder.iterdir()}
 
-    assert found == {*parts, "scene.vti", "scene.glb", "open_in_paraview.py", "README.txt", "scene.json"}
+    assert found == {*parts, "scene.vti", "scene.glb", "open_in_paraview.py", "viewer.html", "README.txt", "scene.json"}
 
 
 def test_a_table_holds_every_voxel_of_its_mask_where_it_is_and_its_hu(folder: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lungshift.ct.case import Case
     from lungshift.ct.volume import Mask
 
-_FILES = "csv,vti,vtp,stl,ply,glb,paraview"
+_FILES = "csv,vti,vtp,stl,ply,glb,paraview,viewer"
 
 
 def scene(
@@ -29,7 +29,7 @@ def scene(
     ] = None,
     output: Annotated[Path, typer.Option(help="The new folder for all files.")] = Path("scene"),
     formats: Annotated[
-        str, typer.Option(help="Some of csv, vti, vtp, stl, ply, glb, paraview, png, gif and mp4, with commas.")
+        str, typer.Option(help="Some of csv, vti, vtp, stl, ply, glb, paraview, viewer, png, gif and mp4, with commas.")
     ] = _FILES,
     png: Annotated[
         bool, typer.Option("--png", help="Pictures too: standard views, a turntable as GIF and MP4.")
@@ -44,7 +44,7 @@ def scene(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Write a scan with its lungs and lesions for 3-D programs: tables of points, surfaces, a ParaView script, pictures."""
+    """Write a scan with its lungs and lesions for 3-D: tables of points, surfaces, a ParaView script, a page to look at, pictures."""
     from lungshift.files import require_free
     from lungshift.show.scene import PICTURES, build_scene, write_scene
 

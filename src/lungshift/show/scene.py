@@ -29,12 +29,13 @@ from lungshift.show.figures import PREDICTION_ONLY, REFERENCE_ONLY
 from lungshift.show.meshes import Look
 from lungshift.show.points import Slice, write_points
 from lungshift.show.surfaces import Surface, require_vtk, surface_of
+from lungshift.show.viewer import ViewerDate, write_viewer
 from lungshift.show.words import RESEARCH_ONLY, listed
 
-FORMATS: Final = ("csv", "vti", "vtp", "stl", "ply", "glb", "paraview", "png", "gif", "mp4")
-FILES: Final = FORMATS[:7]
+FORMATS: Final = ("csv", "vti", "vtp", "stl", "ply", "glb", "paraview", "viewer", "png", "gif", "mp4")
+FILES: Final = FORMATS[:8]
 """What is written when nothing is said; pictures are asked for."""
-PICTURES: Final = FORMATS[7:]
+PICTURES: Final = FORMATS[8:]
 _DRAWN_MM = 2.0
 """Blocks of about this size make the lungs of pictures: a screen shows no more."""
 _THROUGH, _FAINTEST = 0.45, 0.005
@@ -231,6 +232,7 @@ class _Job:
             "ply": partial(self._surfaces, suffix="ply"),
             "glb": lambda room: meshes.write_glb([*self.surfaces.values()], room / "scene.glb"),
             "paraview": lambda room: write_text(room / "open_in_paraview.py", self._script()),
+            "viewer": self._viewer,
         }
         yield from (write for one, write in writers.items() if one in self.formats)
         if any(one in PICTURES for one in self.formats):
@@ -243,6 +245,11 @@ class _Job:
         lung = self.scene.lung
         surface = lung.surface if self.downsample == 1 else surface_of(lung.mask, step=self.downsample)
         return {part.name: (({"lung": surface} | made)[part.name], part.look) for part in self.scene.parts}
+
+    def _viewer(self, room: Path) -> None:
+        masks = {part.name: part.mask for part in self.scene.parts}
+        case = Case(self.scene.volume, masks["lung"], masks.get("reference"))
+        write_viewer(room / "viewer.html", [ViewerDate("Scan", case, masks.get("prediction"))])
 
     def _tables(self, room: Path) -> None:
         for part in self.scene.parts:
@@ -360,6 +367,7 @@ _README = (
     "scene.vti the scan and the masks on its grid, with origin, spacing and direction",
     "scene.glb is in LPS millimetres too, not in metres with y up as glTF has it: turn it in a viewer that expects that",
     "open_in_paraview.py   opens the folder in ParaView: paraview --script=open_in_paraview.py",
+    "viewer.html   opens in a browser by double click, without a network: slices, surfaces, list of lesions; a coarser copy",
     "scene.json   what was written with which settings, with checksums",
     "",
 )

@@ -37,6 +37,9 @@ from lungshift.show.words import RESEARCH_ONLY, plural
 VOXELS: Final = 6_500_000
 """Voxels of a page, all dates together: about 187 x 187 x 187."""
 
+SHARED: Final = "#B8255F"
+"""Where reader and model agree, beside the colours of either; a test simulates red-green blind eyes."""
+
 _FEWEST_VOXELS = 500_000
 _STEP_HU, _HIGHEST_HU = 4, 1600
 _TRIANGLES: Final = {
@@ -54,7 +57,7 @@ _RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 _COLOURS: Final = {
     "reference": REFERENCE,
     "prediction": PREDICTION,
-    "shared": "#CC79A7",
+    "shared": SHARED,
     "tp": BOTH,
     "fp": PREDICTION_ONLY,
     "fn": REFERENCE_ONLY,
