@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -66,3 +67,13 @@ def test_runs_name_every_slice_once(slices: set[int]) -> None:
 
 def test_every_code_has_words() -> None:
     assert all(title for _, title in CODES.values())
+
+
+def test_the_page_names_every_code_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    section = page.partition("## What it looks for")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("|")]
+
+    named = {word for row in rows for word in row.replace("`", " ").replace(",", " ").split()} - {"codes", "---"}
+
+    assert named == set(CODES)

@@ -20,7 +20,7 @@ FOUND = (
 def test_the_summary_counts_by_severity_and_tells_the_errors(tmp_path: Path) -> None:
     text = summary(FOUND, 3, tmp_path)
 
-    assert text.startswith("3 cases: 2 errors, 1 warnings, 1 notes; 1 cases have no more than notes.")
+    assert text.startswith("3 cases: 2 errors, 1 warning, 1 note; no more than notes in 1 of them.")
     assert "home/b, slice 44-45: lesion-outside-lung: 8 voxels, far away" in text
     assert text.index("lesion-outside-lung") < text.index("gap") < text.index("speck")
     assert "findings.csv" in text
@@ -30,7 +30,7 @@ def test_the_summary_counts_by_severity_and_tells_the_errors(tmp_path: Path) -> 
 
 def test_a_clean_cohort_has_one_line() -> None:
     assert (
-        summary((), 2) == "2 cases: 0 errors, 0 warnings, 0 notes; 2 cases have no more than notes.\nResearch use only"
+        summary((), 2) == "2 cases: 0 errors, 0 warnings, 0 notes; no more than notes in 2 of them.\nResearch use only"
     )
 
 

@@ -146,7 +146,7 @@ def case_key(record: CaseRecord, cohort: str) -> str:
     except (InputError, OSError):
         sums = _names_and_sizes(record)
     who = (record.case_id, record.patient_id, record.lung_source, cohort)
-    return digest((AUDIT, __version__, who, repr(record.source), sums))
+    return digest((AUDIT, __version__, who, sums))
 
 
 def _names_and_sizes(record: CaseRecord) -> object:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 from scipy import ndimage
 
-from lungshift.audit.finding import Finding, runs
+from lungshift.audit.finding import Finding, many, runs
 from lungshift.ct.volume import Mask, Volume
 
 JUMP = 2.0
@@ -73,7 +73,7 @@ class _Steps:
             yield self._finding(
                 "slice-empty",
                 "warning",
-                f"{len(slices)} slices hold hardly more than one value",
+                f"hardly more than one value in {many(len(slices), 'slice')}",
                 "Take them out of scan and masks, or get the scan again.",
                 slices=slices,
                 seat=_middle(volume, slices[0]),
@@ -96,7 +96,7 @@ class _Steps:
             yield self._finding(
                 "slice-doubled",
                 "error",
-                f"{len(again)} slices are the same picture as an earlier one: {pairs}{more}",
+                f"the same picture as on an earlier slice on {many(len(again), 'slice')}: {pairs}{more}",
                 "Take the copies out of scan and masks; where they fill a gap, get the scan again.",
                 slices=again,
                 seat=_middle(volume, again[0]),
@@ -105,7 +105,7 @@ class _Steps:
             yield self._finding(
                 "slice-doubled",
                 "warning",
-                f"{len(near)} slices change less than {100 * STANDS_STILL:.0f} % as much from the one before as is usual around them",
+                f"a change from the slice before of less than {100 * STANDS_STILL:.0f} % of what is usual, on {many(len(near), 'slice')}",
                 "Look whether they are copies.",
                 slices=near,
                 seat=_middle(volume, near[0]),
@@ -192,7 +192,7 @@ class _Steps:
             yield self._finding(
                 "cut-off",
                 "warning",
-                f"lung reaches the border of the picture on {len(slices)} slices",
+                f"lung reaches the border of the picture on {many(len(slices), 'slice')}",
                 "The field of view cuts the lungs, or the lung mask is wrong.",
                 slices=slices,
                 voxels=int(touching.sum()),

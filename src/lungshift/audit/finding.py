@@ -138,5 +138,10 @@ def runs(slices: Iterable[int]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in text)
 
 
+def many(count: int, thing: str) -> str:
+    """A number with its noun: ``1 slice``, ``2 slices``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def _slices_text(slices: tuple[int, ...]) -> str:
     return f" slice {runs(slices)}" if slices else ""

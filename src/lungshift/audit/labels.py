@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from lungshift.audit.finding import Finding, runs
+from lungshift.audit.finding import Finding, many, runs
 from lungshift.ct.case import Case
 from lungshift.ct.volume import Mask, Volume
 from lungshift.measure.lesions import Lesion, find_lesions, label_lesions
@@ -115,7 +115,7 @@ class _Look:
             yield self.finding(
                 "lesion-outside-lung",
                 "error" if most > 2 * OUTSIDE_MM else "warning",
-                f"{piece.voxels} voxels ({ml:.2f} ml) lie outside the lung, {wrong} of them more than {OUTSIDE_MM:g} mm and up to {most:.0f} mm away",
+                f"{many(piece.voxels, 'voxel')} ({ml:.2f} ml) outside the lung, {wrong} of them more than {OUTSIDE_MM:g} mm and up to {most:.0f} mm away",
                 "Erase them, or complete the lung mask if there is lung.",
                 slices=_slices(piece.box),
                 voxels=piece.voxels,
@@ -140,7 +140,7 @@ class _Look:
             yield self.finding(
                 "lesion-without-lung",
                 "error",
-                f"{int(area[bare].sum())} voxels of lesion on {len(slices)} slices without any lung ({runs(slices)})",
+                f"{many(int(area[bare].sum()), 'voxel')} of lesion on {many(len(slices), 'slice')} without any lung ({runs(slices)})",
                 "Erase them, or complete the lung mask.",
                 slices=slices,
                 voxels=int(area[bare].sum()),

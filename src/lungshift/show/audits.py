@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from lungshift.audit.finding import CODES, Finding, Severity, rank, runs
+from lungshift.audit.finding import CODES, Finding, Severity, many, rank, runs
 from lungshift.files import write_json, write_text
 from lungshift.show.words import RESEARCH_ONLY
 
@@ -45,8 +45,8 @@ def summary(findings: Sequence[Finding], cases: int, folder: Path | None = None)
     counts = {name: sum(one.severity == name for one in findings) for name in get_args(Severity)}
     clean = cases - len({(one.cohort, one.case) for one in findings if one.severity != "note"})
     head = (
-        f"{cases} cases: {counts['error']} errors, {counts['warning']} warnings, {counts['note']} notes; "
-        f"{clean} cases have no more than notes."
+        f"{many(cases, 'case')}: {', '.join(many(counts[name], name) for name in get_args(Severity))}; "
+        f"no more than notes in {clean} of them."
     )
     blocks = [head, _table(findings)] if findings else [head]
     grave = [one for one in rank(findings) if one.severity == "error"]
