@@ -104,22 +104,22 @@ def test_numbers_scatter_and_the_lung_which_is_kept_does_not(predictor: Predicto
     case = chest()
     spreads = spread_numbers([predictor], case, find_regions(case.lung), draw_retakes(4))
 
-    assert 0 < spreads["lesion_ml"].sd < 0.2 * case.lesion.volume_ml
-    assert (spreads["lesion_ml"].repeats, spreads["lesion_ml"].models) == (4, 1)
+    assert 0 < spreads["lesion_ml"].sd < case.lesion.volume_ml
+    assert (spreads["lesion_ml"].repeats, spreads["lesion_ml"].models) == (5, 1)  # the scan itself is one
     assert np.isnan(spreads["lung_ml"].sd)
     assert spreads["mean_hu"].sd > 2
 
 
 def test_another_model_widens_the_spread(predictor: Predictor) -> None:
     case = chest()
-    shy = Predictor.of(threshold_model(min_pixels=70), "cpu", "fp32")
+    blind = Predictor.of(threshold_model(min_pixels=4000), "cpu", "fp32")
     regions, retakes = find_regions(case.lung), draw_retakes(3)
 
     alone = spread_numbers([predictor], case, regions, retakes)["lesion_ml"]
-    both = spread_numbers([predictor, shy], case, regions, retakes)["lesion_ml"]
+    both = spread_numbers([predictor, blind], case, regions, retakes)["lesion_ml"]
 
     assert both.models == 2
-    assert both.sd >= alone.sd
+    assert both.sd > 10 > alone.sd  # one sees some 20 ml, the other none
 
 
 def test_a_case_without_lungs_is_refused(predictor: Predictor) -> None:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": models.evaluate,
     "forecast": models.forecast,
     "predict": patients.predict,
+    "quantify": patients.quantify,
     "scene": scenes.scene,
     "audit": audits.audit,
     "forensics": published.forensics,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lungshift.cli.words import CheckpointPath, Device, DryRun, Overwrite, Scheduler, say
+from lungshift.cli.words import CheckpointPath, Device, DryRun, Output, Overwrite, Scheduler, say
 
 if TYPE_CHECKING:
     from lungshift.patient.batch import Ended
@@ -135,3 +135,62 @@ def _say_found(found: Found) -> None:
             told = f"{error.code}: {error}"
         say(f"{study.name}: {told}")
     say("Nothing was written.")
+
+
+def quantify(
+    scan: Annotated[Path, typer.Argument(help="A NIfTI file, or a folder with one DICOM series.")],
+    lesion: Annotated[
+        Path | None, typer.Option(help="Lesion mask as NIfTI; --checkpoint predicts one if not given.")
+    ] = None,
+    lung: Annotated[
+        Path | None,
+        typer.Option(help="Lung mask as NIfTI; made by threshold if not given and the lesion is predicted."),
+    ] = None,
+    prediction: Annotated[
+        Path | None, typer.Option(help="Folder of lungshift predict, in place of --lesion and --lung.")
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="The model that drew the lesion, for error bars; repeat it to count what models differ by."),
+    ] = None,
+    output: Output = Path("runs/quantify"),
+    retakes: Annotated[int, typer.Option(help="How often each model predicts the scan again.")] = 6,
+    series: Annotated[str | None, typer.Option(help="UID of the DICOM series, where a folder holds several.")] = None,
+    keep_identity: Annotated[
+        bool, typer.Option("--keep-identity", help="Write name, id and date of the patient, and the scan's file name.")
+    ] = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure the lesion of one scan, with error bars, on a page of one sheet."""
+    from lungshift.files import run_folder
+    from lungshift.io.writing import write_mask
+    from lungshift.learn.checkpoint import load_checkpoint
+    from lungshift.patient.quantify import quantify as quantify_case
+    from lungshift.patient.quantify import read_patient
+    from lungshift.progress import bars
+    from lungshift.show.patient import write_patient
+
+    models = [load_checkpoint(one) for one in checkpoint or []]
+    patient = read_patient(
+        scan, lung=lung, lesion=lesion, prediction=prediction, series_uid=series, keep_identity=keep_identity
+    )
+    case = patient.case
+    if dry_run:
+        given = " and ".join(name for name, mask in (("lung", case.lung), ("lesion", case.lesion)) if mask) or "no"
+        say(
+            f"{case.volume.geometry.shape} (slices, rows, columns), {given} mask, {len(models)} models. Nothing was written."
+        )
+        return
+    identity = {"quantify": patient.checksums, "models": [model.fingerprint for model in models], "retakes": retakes}
+    with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
+        found = quantify_case(
+            case, case.lesion, models, retakes=retakes, device=device, flags=patient.flags, tell=watcher.stage
+        )
+        like = scan if scan.is_file() else None
+        for name, mask in (("lesion", found.lesion), ("lung", found.case.lung)):
+            if mask is not None and getattr(case, name) is None:
+                write_mask(mask, folder / f"{name}.nii.gz", like=like)
+        text = write_patient(found, patient, folder)
+    say(text)

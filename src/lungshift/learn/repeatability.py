@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy import ndimage
 from lungshift.ct.case import Case, CaseSlice
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import CheckpointError, ProtocolError
-from lungshift.learn.prediction import Predictor, predict_stream
+from lungshift.learn.prediction import Predictor, predict, predict_stream
 from lungshift.measure.burden import measure_burden
 from lungshift.measure.regions import Regions
 from lungshift.measure.repeats import UNKNOWN, Spread, spreads_of
@@ -73,22 +74,31 @@ def draw_retakes(count: int = RETAKES, seed: int = 0) -> tuple[Retake, ...]:
 
 
 def spread_numbers(
-    predictors: Sequence[Predictor], case: Case, regions: Regions, retakes: Sequence[Retake]
+    predictors: Sequence[Predictor],
+    case: Case,
+    regions: Regions,
+    retakes: Sequence[Retake],
+    own: Sequence[Mask] = (),
 ) -> dict[str, Spread]:
-    """How every number of ``Burden.quantities`` scatters over the retakes of a scan, and over models if there are several.
+    """How every number of ``Burden.quantities`` scatters over a scan and its retakes, and over models if there are several.
 
     Args:
         predictors: One model, or several whose differences count too.
         case: The scan with its lung mask, which stays as it is: ``lung_ml`` has no spread.
         regions: Of that lung mask.
         retakes: From ``draw_retakes``.
+        own: What each predictor finds in the scan as it is, if that is at hand.
 
     Raises:
         CheckpointError: The case has no lung mask.
     """
+    masks = own or [predict(one, case) for one in predictors]
     results = [
-        [measure_burden(volume, lesion, regions).quantities() for volume, lesion in predict_again(one, case, retakes)]
-        for one in predictors
+        [
+            measure_burden(volume, lesion, regions).quantities()
+            for volume, lesion in chain([(case.volume, mask)], predict_again(one, case, retakes))
+        ]
+        for one, mask in zip(predictors, masks, strict=True)
     ]
     return {name: UNKNOWN if name.endswith("lung_ml") else spread for name, spread in spreads_of(results).items()}
 

@@ -138,6 +138,26 @@ def severity_class(percent: float) -> float:
     return float(percent > SEVERITY_PERCENT[0]) + sum(percent >= least for least in SEVERITY_PERCENT[1:])
 
 
+def unit_of(quantity: str) -> str:
+    """``ml``, ``%``, ``HU``, or nothing for a number, a class and a score."""
+    return {"ml": "ml", "percent": "%", "hu": "HU"}.get(quantity.rpartition("_")[2], "")
+
+
+def bounds_of(quantity: str) -> tuple[float, float]:
+    """The least and the most that a quantity can be."""
+    if quantity.endswith("hu"):
+        return -np.inf, np.inf
+    most = {"percent": 100.0, "severity": float(len(SEVERITY_PERCENT)), "score": 24.0}
+    return 0.0, most.get(quantity.rpartition("_")[2], np.inf)
+
+
+def why_undefined(quantity: str) -> str:
+    """Why a quantity that is NaN has no value, in words."""
+    if quantity == "severity_score":
+        return "a zone has no lung"
+    return "no lesion there" if quantity.endswith(("hu", "consolidation_percent")) else "no lung there"
+
+
 def _tally(volume: Volume, lesion: Mask, regions: Regions) -> Float64[np.ndarray, "4 zone"]:
     """By zone (0 is outside the lungs): voxels, lesion voxels, dense lesion voxels, sum of HU over the lesion."""
     tally = np.zeros((4, len(ZONES) + 1))

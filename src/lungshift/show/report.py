@@ -69,7 +69,7 @@ def write_report(outcome: Outcome, folder: Path) -> Path:
 def render_page(outcome: Outcome, findings: Findings, drawings: Sequence[Drawing]) -> str:
     """The page as HTML: no script, no address, every picture inside it."""
     table = findings.table
-    template = _environment().get_template("report.html.j2")
+    template = page_environment().get_template("report.html.j2")
     return template.render(
         outcome=outcome,
         findings=findings,
@@ -149,7 +149,8 @@ def _word(value: Any) -> str:
     return "undefined" if missing else str(value)
 
 
-def _environment() -> Any:
+def page_environment() -> Any:
+    """How pages are made from templates: text is escaped, and nothing undefined is passed over."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -174,7 +175,7 @@ def _environment() -> Any:
 
 def _data_uri(drawing: Drawing) -> str:
     """Charts as vectors; slices, and the many training curves, as small pictures."""
-    small = drawing.group in ("examples", "training")
+    small = drawing.group in ("examples", "training", "planes")
     kind, data = ("webp", _small(drawing.png)) if small else ("svg+xml", drawing.svg)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 

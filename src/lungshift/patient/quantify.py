@@ -1,0 +1,268 @@
+"""From a scan with its masks, or a scan and a model, to numbers with error bars: the whole of ``lungshift quantify`` but its page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from lungshift.ct.case import Case, LungSource
+from lungshift.ct.volume import Mask
+from lungshift.errors import AnnotationError, InputError
+from lungshift.io.dicom import DicomSource
+from lungshift.io.dicom_header import read_identity
+from lungshift.io.layouts import EITHER_LUNG
+from lungshift.io.nifti import NiftiSource
+from lungshift.learn.checkpoint import Checkpoint
+from lungshift.learn.prediction import Predictor, predict
+from lungshift.learn.repeatability import RETAKES, draw_retakes, spread_numbers
+from lungshift.measure.burden import Burden, bounds_of, measure_burden
+from lungshift.measure.overlap import count_overlap, dice
+from lungshift.measure.regions import Regions, find_regions
+from lungshift.measure.repeats import UNKNOWN, Spread
+from lungshift.prepare.lungmask import require_hu, with_lungs
+
+OWN_DICE: Final = 0.99
+"""A given lesion mask that agrees so well with what the checkpoint predicts is called the checkpoint's own."""
+
+_OUTSIDE_PERCENT = 10.0
+_SOURCES: Final[Mapping[str, LungSource]] = {"file": "reader", "model": "model", "threshold": "threshold"}
+_DATES = ("StudyDate", "PatientName", "PatientID")
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A scan with what is known of it.
+
+    Attributes:
+        case: The scan, its lung mask if there is one, and its lesion mask if one was given.
+        flags: What ``lungshift predict`` found odd about it, in words.
+        checksums: SHA-256 of the files, by what they are.
+        identity: Name, date and id of the patient and of the file; empty unless they may be told.
+    """
+
+    case: Case
+    flags: tuple[str, ...] = ()
+    checksums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantities:
+    """What a lesion amounts to, and how sure each number is.
+
+    Attributes:
+        case: The scan with the lung mask that was used.
+        lesion: The lesion that was measured.
+        regions: Of the lungs.
+        burden: The numbers.
+        spreads: How each number scatters when the scan is taken again; empty if no model was given.
+        bar: What the error bars are, or why there are none.
+        drawn_by: Where the lesion mask is from.
+        flags: What the reader of the numbers should know, in words.
+        retakes: How many retakes each model saw.
+        models: Fingerprints of the models.
+    """
+
+    case: Case
+    lesion: Mask
+    regions: Regions
+    burden: Burden
+    spreads: Mapping[str, Spread]
+    bar: str
+    drawn_by: str
+    flags: tuple[str, ...] = ()
+    retakes: int = 0
+    models: tuple[str, ...] = ()
+
+    def spread(self, quantity: str) -> Spread:
+        """How a quantity scatters; ``UNKNOWN`` where nobody measured it twice."""
+        return self.spreads.get(quantity, UNKNOWN)
+
+    def limits(self, quantity: str) -> tuple[float, float]:
+        """95 % limits of a quantity of ``Burden.quantities``; NaN where there are none."""
+        low, high = bounds_of(quantity)
+        return self.spread(quantity).limits(self.burden.quantities()[quantity], lowest=low, highest=high)
+
+
+def quantify(
+    case: Case,
+    lesion: Mask | None = None,
+    checkpoints: Sequence[Checkpoint] = (),
+    *,
+    retakes: int = RETAKES,
+    device: str = "auto",
+    flags: Sequence[str] = (),
+    tell: Callable[[str], None] | None = None,
+) -> Quantities:
+    """Measure the lesion of a scan, with the model's own repeatability as error bar if a model is given.
+
+    Args:
+        case: The scan in HU with its lung mask; without one, lungs are found by threshold, if the lesion is predicted as well.
+        lesion: What to measure; the first checkpoint predicts it if not given. The case's own lesion mask is not looked at.
+        checkpoints: The model that drew the lesion, and others whose disagreement with it is to count.
+        retakes: How often the scan is predicted again by each model, 2 at least.
+        device: ``auto``, ``cpu``, ``cuda``.
+        flags: What else is known to be odd about the scan.
+        tell: Is told what is being done.
+
+    Raises:
+        AnnotationError: The lung mask is empty, there is a lesion but no lung mask, or neither lesion nor checkpoint.
+        GeometryError: Scan and masks are not on one grid, or no lungs were found.
+        IntensityError: The scan is not in HU.
+        ProtocolError: Fewer than two retakes.
+    """
+    require_hu(float(case.volume.hu.min()), float(case.volume.hu.max()))
+    if lesion is not None:
+        case.volume.geometry.require_same(lesion.geometry, "Scan and lesion mask")
+    drawn = draw_retakes(retakes) if checkpoints else ()
+    case = _with_lungs(case, lesion, checkpoints)
+    regions = find_regions(_lung_of(case), case.volume)
+    say = tell or (lambda _: None)
+    predictors = [Predictor.of(checkpoint, device) for checkpoint in checkpoints]
+    if predictors:
+        say("Predicting the scan")
+    own = [predict(one, case) for one in predictors]
+    measured = lesion if lesion is not None else own[0]
+    if predictors:
+        say(f"Predicting it {len(drawn) * len(predictors)} times more, as if it had been taken again")
+    return Quantities(
+        case=case,
+        lesion=measured,
+        regions=regions,
+        burden=(burden := measure_burden(case.volume, measured, regions)),
+        spreads=spread_numbers(predictors, case, regions, drawn, own) if predictors else {},
+        bar=_bar_words(lesion, own, len(drawn)),
+        drawn_by="predicted by the first checkpoint" if lesion is None else "given as a mask",
+        flags=(*flags, *_own_flags(case, burden, regions)),
+        retakes=len(drawn),
+        models=tuple(checkpoint.fingerprint for checkpoint in checkpoints),
+    )
+
+
+def read_patient(
+    scan: Path,
+    *,
+    lung: Path | None = None,
+    lesion: Path | None = None,
+    prediction: Path | None = None,
+    series_uid: str | None = None,
+    keep_identity: bool = False,
+) -> Patient:
+    """Read a scan with its masks.
+
+    Args:
+        scan: A NIfTI file, or a folder with a DICOM series.
+        lung: Lung mask as NIfTI (1, or 1 and 2), on the scan's grid.
+        lesion: Lesion mask as NIfTI (0 and 1), on the scan's grid.
+        prediction: A folder of ``lungshift predict``, in place of the two.
+        series_uid: Which series, where the folder holds several.
+        keep_identity: Keep the patient's name, id and date, and the name of the file.
+
+    Raises:
+        InputError: Whatever keeps a file from being read, or a mask from fitting its scan.
+    """
+    told = read_prediction(prediction) if prediction else {}
+    if prediction:
+        if lung or lesion:
+            raise InputError("A prediction folder has both masks: give --prediction, or --lesion and --lung.")
+        lung, lesion = prediction / "lung.nii.gz", prediction / "lesion.nii.gz"
+    source = (
+        DicomSource(scan, series_uid, lung=lung, lesion=lesion, lung_labels=EITHER_LUNG)
+        if scan.is_dir()
+        else NiftiSource(scan, lung, lesion, lung_labels=EITHER_LUNG)
+    )
+    volume, lungs, lesions = source.read()
+    case = Case(volume, lungs, lesions, "scan", lung_source=_SOURCES.get(told.get("lung", {}).get("source"), "reader"))
+    return Patient(
+        case,
+        tuple(f"{flag['evidence']}. {flag['remedy']}." for flag in told.get("flags", ())),
+        _by_role(source.checksums()),
+        _identity(scan, source) if keep_identity else {},
+    )
+
+
+def read_prediction(folder: Path) -> dict[str, Any]:
+    """What ``prediction.json`` of a folder of ``lungshift predict`` says.
+
+    Raises:
+        InputError: There is none that can be read (``E_PREDICTION``).
+    """
+    try:
+        told: dict[str, Any] = json.loads((folder / "prediction.json").read_text())
+        return told | {"lung": dict(told["lung"]), "flags": [dict(flag) for flag in told["flags"]]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder} holds no finished prediction (no readable prediction.json); run lungshift predict, or give --lesion and --lung.",
+            code="E_PREDICTION",
+        ) from error
+
+
+def _with_lungs(case: Case, lesion: Mask | None, checkpoints: Sequence[Checkpoint]) -> Case:
+    if case.lung is None and lesion is not None:
+        raise AnnotationError(
+            "A lesion mask without a lung mask has no percent of lung and no side. Give the lung mask of this scan (--lung).",
+            code="E_NO_LUNG",
+        )
+    if lesion is None and not checkpoints:
+        raise AnnotationError(
+            "There is nothing to measure: give a lesion mask (--lesion), or a checkpoint that predicts one."
+        )
+    return with_lungs(replace(case, lesion=None))
+
+
+def _lung_of(case: Case) -> Mask:
+    if case.lung is None:
+        raise AnnotationError("There is no lung mask.", code="E_NO_LUNG")
+    return case.lung
+
+
+def _bar_words(lesion: Mask | None, own: Sequence[Mask], retakes: int) -> str:
+    if not own:
+        return "No error bars: no model was given. The masks are from elsewhere, and how they would differ had the scan been taken again is not known."
+    several = f" and by {len(own)} models, whose differences count too" if len(own) > 1 else ""
+    words = (
+        f"95 % limits from the scan and {retakes} predictions of it as if it had been taken again{several}. "
+        "They say how well the model repeats itself, not how right it is."
+    )
+    if lesion is None:
+        return words
+    agreement = float(dice(count_overlap(lesion, own[0])))
+    if math.isnan(agreement) or agreement >= OWN_DICE:
+        return words
+    return f"{words} The mask is not this model's own (Dice {agreement:.2f}): the limits are those of the model on this scan, not of whoever drew the mask."
+
+
+def _own_flags(case: Case, burden: Burden, regions: Regions) -> list[str]:
+    flags = []
+    total = burden.outside_ml + burden.whole.lesion_ml
+    if total and 100 * burden.outside_ml / total > _OUTSIDE_PERCENT:
+        flags.append(
+            f"{100 * burden.outside_ml / total:.0f} % of the lesion lies outside the lung mask and is in no percent. Look at both masks."
+        )
+    if case.lung_source == "threshold":
+        flags.append("The lung mask is from thresholds: lung as dense as muscle may be missing, and with it lesion.")
+    if regions.zones.max() and not all(burden.extents[side].lung_ml for side in ("right", "left")):
+        flags.append("The lung mask has one lung only; the other has no numbers.")
+    return flags
+
+
+def _by_role(checksums: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Checksums by what the files are; the names of the files may name a patient."""
+    roles: dict[str, tuple[str, ...]] = {}
+    for name, one in checksums.items():
+        role = name.split(" ")[0]
+        if role in ("scan", "lung", "lesion"):
+            roles[role] = (*roles.get(role, ()), one)
+    return roles
+
+
+def _identity(scan: Path, source: DicomSource | NiftiSource) -> dict[str, str]:
+    found = {"file": scan.name}
+    if isinstance(source, DicomSource):
+        header = read_identity(source.stack.frames[0].path)
+        found |= {name: str(header.get(name)) for name in _DATES if header.get(name)}
+    return found
