@@ -27,6 +27,13 @@ def empty(mask: Mask) -> Mask:
     return Mask(np.zeros_like(mask.voxels), mask.geometry)
 
 
+def covered(case: Case, slices: slice) -> Case:
+    """The case with lung in some slices only."""
+    lung = np.zeros_like(case.lung.voxels)
+    lung[slices] = case.lung.voxels[slices]
+    return replace(case, lung=Mask(lung, case.lung.geometry))
+
+
 def files(folder: Path, case: Case) -> dict[str, Path]:
     paths = {name: folder / f"{name}.nii.gz" for name in ("scan", "lung", "lesion")}
     write_volume(case.volume, paths["scan"])
@@ -96,7 +103,17 @@ def test_lesion_outside_the_lung_is_flagged() -> None:
     around[:, 54:58, 20:40] = True
 
     assert any("outside the lung mask" in flag for flag in quantify(case, Mask(around, case.lesion.geometry)).flags)
-    assert quantify(case, case.lesion).flags == ()
+
+
+def test_lungs_that_go_on_beyond_the_scan_are_flagged() -> None:
+    case = chest()
+    nothing = empty(case.lesion)
+    (both,) = quantify(case, nothing).flags
+    (lower,) = quantify(covered(case, slice(None, -2)), nothing).flags
+
+    assert "at the foot and the head" in both
+    assert "at the foot:" in lower
+    assert quantify(covered(case, slice(1, -1)), nothing).flags == ()
 
 
 def test_a_lung_mask_of_one_lung_is_flagged() -> None:

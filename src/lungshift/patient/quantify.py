@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from lungshift.ct.case import Case, LungSource
 from lungshift.ct.volume import Mask
 from lungshift.errors import AnnotationError, InputError
@@ -29,6 +31,8 @@ OWN_DICE: Final = 0.99
 """A given lesion mask that agrees so well with what the checkpoint predicts is called the checkpoint's own."""
 
 _OUTSIDE_PERCENT = 10.0
+_CUT = 0.2
+"""A last slice with so much of the widest slice's lung has lung beyond it."""
 _SOURCES: Final[Mapping[str, LungSource]] = {"file": "reader", "model": "model", "threshold": "threshold"}
 _DATES = ("StudyDate", "PatientName", "PatientID")
 
@@ -245,9 +249,20 @@ def _own_flags(case: Case, burden: Burden, regions: Regions) -> list[str]:
         )
     if case.lung_source == "threshold":
         flags.append("The lung mask is from thresholds: lung as dense as muscle may be missing, and with it lesion.")
-    if regions.zones.max() and not all(burden.extents[side].lung_ml for side in ("right", "left")):
+    if ends := _cut_off(regions):
+        flags.append(
+            f"The lungs go on beyond the scan at {' and '.join(ends)}: every number, the thirds too, is of the part that is there."
+        )
+    if not all(burden.extents[side].lung_ml for side in ("right", "left")):
         flags.append("The lung mask has one lung only; the other has no numbers.")
     return flags
+
+
+def _cut_off(regions: Regions) -> list[str]:
+    """The ends of the scan at which there is still much lung."""
+    area = np.count_nonzero(regions.zones, axis=(1, 2))
+    ends = {"the foot": area[0], "the head": area[-1]}
+    return [end for end, there in ends.items() if there >= _CUT * area.max()]
 
 
 def _by_role(checksums: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

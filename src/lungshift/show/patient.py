@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -70,6 +71,7 @@ _WHOLE: Final = (
 _SHOWN_LESIONS = 5
 _BAR_PX = 92
 _MOST_FLAGS = 5
+_COLUMNS = 100
 _NO_BREAK = "\u00a0"
 
 
@@ -183,13 +185,15 @@ def answer(found: Quantities) -> str:
 
 def summary(found: Quantities) -> str:
     """The numbers for the terminal, at most 100 columns."""
-    lines = [f"{answer(found)} {RESEARCH_ONLY}.", ""]
-    lines += [_line(number.label, number.text, number.span) for number in _whole_numbers(found)]
-    lines += ["", _line("", "percent of lung", "limits of repeats", "ml")]
+    whole = [_line(number.label, number.text, number.span) for number in _whole_numbers(found)]
+    heads = ("percent of lung", "limits of repeats", "ml") if found.spreads else ("percent of lung", "", "ml")
+    regions = [_line("", *heads)]
     for region in (*SIDES, *THIRDS, *ZONES):
         percent, ml = (_number(found, f"{region}_{what}", "") for what in ("percent", "lesion_ml"))
-        lines.append(_line(_zone_words(region), percent.text, percent.span, ml.text))
-    lines += ["", found.bar, *(f"Look at it: {flag}" for flag in found.flags)]
+        regions.append(_line(_zone_words(region), percent.text, percent.span, ml.text))
+    told = [textwrap.fill(text, _COLUMNS) for text in (f"{answer(found)} {RESEARCH_ONLY}.", found.bar)]
+    flags = [textwrap.fill(f"Look at it: {flag}", _COLUMNS, subsequent_indent="  ") for flag in found.flags]
+    lines = [told[0], "", *whole, "", *regions, "", told[1], *flags]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -288,7 +292,7 @@ def _grid_words(found: Quantities) -> str:
     geometry = found.case.volume.geometry
     slices, rows, columns = geometry.shape
     slice_mm, row_mm, column_mm = geometry.spacing_mm
-    return f"{plural(slices, 'slice')} of {rows} × {columns}, {slice_mm:.3g} × {row_mm:.3g} × {column_mm:.3g} mm"
+    return f"{plural(slices, 'slice')} of {rows} × {columns}, {slice_mm:.2g} × {row_mm:.2g} × {column_mm:.2g} mm"
 
 
 def _figure(value: float, name: str = "") -> str:

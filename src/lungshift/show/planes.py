@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float32, Shaped, UInt8
 from scipy import ndimage
 
 from lungshift.ct.geometry import Geometry
@@ -18,7 +18,7 @@ from lungshift.ct.volume import Mask, Volume
 from lungshift.measure.burden import Burden
 from lungshift.measure.density import is_dense
 from lungshift.measure.regions import THIRDS, ZONES, Regions
-from lungshift.show.drawing import INK, Drawing, finish, new_figure, rgb, style
+from lungshift.show.drawing import INK, MUTED, Drawing, finish, new_figure, rgb, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ CLASS_COLOURS: Final = ("#eef2f5", "#cfe3ef", "#8fbfdc", "#3f8ab8", "#0b4f7d")
 _WINDOW_HU = (-1350.0, 150.0)
 _FILL = 0.38
 _MARGIN_MM = 8.0
+_FINE_MM = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,31 +81,54 @@ def draw_views(views: Sequence[View]) -> Drawing:
 def draw_zones(regions: Regions, burden: Burden) -> Drawing:
     """The lungs from the front, each zone in the colour of its class and with its percent."""
     slice_mm, _, column_mm = regions.geometry.spacing_mm
-    picture = _silhouette(regions.zones)
-    tall, wide = picture.shape[0] * slice_mm, picture.shape[1] * column_mm
+    picture = _nearest(_silhouette(regions.zones), (slice_mm, column_mm))
+    tall, wide = picture.shape[0] * _FINE_MM, picture.shape[1] * _FINE_MM
     width = 3.4
     with style():
         figure = new_figure(width, width * tall / wide + 0.1)
         axis = figure.subplots()
         axis.imshow(_coloured(picture, burden), extent=(0, wide, tall, 0), interpolation="nearest")
         for number, zone in enumerate(ZONES, 1):
-            _label_zone(axis, picture == number, burden, zone, (slice_mm, column_mm))
+            _label_zone(axis, picture == number, burden, zone)
         _mark_sides(axis, INK)
         named = ", ".join(f"{zone.replace('_', ' ')} {_percent(burden.extents[zone].percent)}" for zone in ZONES)
         caption = "Percent of each zone that is lesion, seen from the front; colours by class."
         return finish(figure, "zones", "zones", caption, f"Lung zones from the front: {named}.")
 
 
-def paint(view: View) -> UInt8[np.ndarray, "row column 3"]:
-    """A view as colours: the scan in a lung window, lesion tinted by density and outlined, the lung outlined."""
+def paint(view: View) -> UInt8[np.ndarray, "y x 3"]:
+    """A view as colours, in square pixels: the scan in a lung window, lesion tinted by density and outlined, the lung outlined."""
     low, high = _WINDOW_HU
-    grey = np.clip((view.hu.astype(np.float32) - low) / (high - low), 0, 1)
-    image = np.repeat(grey[..., None], 3, axis=2)
-    dense = is_dense(view.hu) & view.lesion
-    for mask, colour in ((view.lesion & ~dense, GROUND_GLASS), (dense, CONSOLIDATION)):
+    hu = _smooth(view.hu.astype(np.float32), view.pixel_mm)
+    lesion, lung = (_nearest(mask, view.pixel_mm) for mask in (view.lesion, view.lung))
+    dense = _nearest(is_dense(view.hu) & view.lesion, view.pixel_mm)
+    image = np.repeat(np.clip((hu - low) / (high - low), 0, 1)[..., None], 3, axis=2)
+    for mask, colour in ((lesion & ~dense, GROUND_GLASS), (dense, CONSOLIDATION)):
         image[mask] = (1 - _FILL) * image[mask] + _FILL * np.array(rgb(colour))
-    image[_outline(view.lung)] = rgb(LUNG_LINE)
+    image[_outline(lung)] = rgb(LUNG_LINE)
     return (image * 255).astype(np.uint8)
+
+
+def _fine_shape(array: np.ndarray, pixel_mm: tuple[float, float]) -> tuple[int, int]:
+    rows, columns = (max(1, round(count * mm / _FINE_MM)) for count, mm in zip(array.shape, pixel_mm, strict=True))
+    return rows, columns
+
+
+def _nearest(array: np.ndarray, pixel_mm: tuple[float, float]) -> np.ndarray:
+    """The same on fine square pixels, so that outlines are thin however thick the slices are."""
+    shape = _fine_shape(array, pixel_mm)
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for new, old in zip(shape, array.shape, strict=True)
+    )
+    return np.asarray(array[np.ix_(rows, columns)])
+
+
+def _smooth(array: Float32[np.ndarray, "row column"], pixel_mm: tuple[float, float]) -> Float32[np.ndarray, "y x"]:
+    from PIL import Image
+
+    rows, columns = _fine_shape(array, pixel_mm)
+    return np.asarray(Image.fromarray(array).resize((columns, rows), Image.Resampling.BILINEAR))
 
 
 def _axial(volume: Volume, lesion: Mask, regions: Regions, third: str, box: tuple[slice, slice, slice]) -> View | None:
@@ -160,20 +184,23 @@ def _coloured(picture: np.ndarray, burden: Burden) -> np.ndarray:
         severity = burden.extents[zone].severity
         colours[number] = (1, 1, 1) if np.isnan(severity) else rgb(CLASS_COLOURS[int(severity)])
     image = colours[picture]
-    edge = (picture != np.roll(picture, 1, axis=0)) | (picture != np.roll(picture, 1, axis=1))
-    image[edge & (picture > 0)] = 1
+    edge = np.zeros(picture.shape, np.bool_)
+    for number in range(1, len(ZONES) + 1):
+        zone = picture == number
+        edge |= zone & ~ndimage.binary_erosion(zone)
+    image[edge] = rgb(MUTED)
     return np.asarray(image)
 
 
-def _label_zone(axis: Axes, mask: np.ndarray, burden: Burden, zone: str, pixel_mm: tuple[float, float]) -> None:
+def _label_zone(axis: Axes, mask: np.ndarray, burden: Burden, zone: str) -> None:
     if not mask.any():
         return
     row, column = ndimage.center_of_mass(mask)
     extent = burden.extents[zone]
     dark = not np.isnan(extent.severity) and extent.severity >= 3
     axis.text(
-        (column + 0.5) * pixel_mm[1],
-        (row + 0.5) * pixel_mm[0],
+        (column + 0.5) * _FINE_MM,
+        (row + 0.5) * _FINE_MM,
         _percent(extent.percent),
         ha="center",
         va="center",
