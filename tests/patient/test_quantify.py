@@ -13,9 +13,9 @@ from chests import chest, threshold_model
 from lungshift.ct.case import Case
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
-from lungshift.errors import AnnotationError, GeometryError, InputError, IntensityError, ProtocolError
+from lungshift.errors import AnnotationError, CheckpointError, GeometryError, InputError, IntensityError, ProtocolError
 from lungshift.io.writing import write_mask, write_volume
-from lungshift.patient.quantify import quantify, read_patient
+from lungshift.patient.quantify import Patient, find_lungs, flags_of, quantify, read_patient
 from lungshift.prepare.phantom import phantom_case
 from lungshift.prepare.phantom_lesions import Lesions
 from lungshift.prepare.phantom_site import Site
@@ -46,7 +46,7 @@ def prediction(folder: Path, case: Case, **told: object) -> Path:
     write_mask(case.lung, folder / "lung.nii.gz")
     write_mask(case.lesion, folder / "lesion.nii.gz")
     flag = {"code": "spacing", "evidence": "slices are far apart", "remedy": "Compare with a reader"}
-    said = {"lung": {"source": "threshold"}, "flags": [flag], **told}
+    said = {"format": 1, "lung": {"source": "threshold"}, "flags": [flag], **told}
     (folder / "prediction.json").write_text(json.dumps(said))
     return folder
 
@@ -105,15 +105,26 @@ def test_lesion_outside_the_lung_is_flagged() -> None:
     assert any("outside the lung mask" in flag for flag in quantify(case, Mask(around, case.lesion.geometry)).flags)
 
 
-def test_lungs_that_go_on_beyond_the_scan_are_flagged() -> None:
+def test_the_scan_is_judged_unless_somebody_has_done_so() -> None:
     case = chest()
-    nothing = empty(case.lesion)
-    (both,) = quantify(case, nothing).flags
-    (lower,) = quantify(covered(case, slice(None, -2)), nothing).flags
+    judged = quantify(case, case.lesion).flags
 
-    assert "at the foot and the head" in both
-    assert "at the foot:" in lower
-    assert quantify(covered(case, slice(1, -1)), nothing).flags == ()
+    assert any(flag.startswith("The lungs go on beyond the scan at the foot") for flag in judged)
+    assert quantify(case, case.lesion, flags=("Known.",), judge=False).flags == ("Known.",)
+
+
+def test_a_scan_that_the_model_was_trained_on_is_flagged() -> None:
+    known = replace(threshold_model(), trained_on=({"cohort": "a", "scans": ["abc"], "patients": []},))
+    patient = Patient(chest(), ("Odd.",), {"scan": ("abc",)})
+
+    assert flags_of(patient, [threshold_model()]) == ("Odd.",)
+    assert "trained on this scan" in flags_of(patient, [known])[1]
+
+
+def test_a_lesion_model_is_not_asked_for_lungs() -> None:
+    with pytest.raises(CheckpointError) as caught:
+        find_lungs(Patient(replace(chest(), lung=None)), threshold_model(), "cpu")
+    assert caught.value.code == "E_TARGET"
 
 
 def test_a_lung_mask_of_one_lung_is_flagged() -> None:
@@ -194,8 +205,18 @@ def test_a_prediction_folder_brings_masks_flags_and_where_the_lungs_are_from(tmp
     patient = read_patient(paths["scan"], prediction=prediction(tmp_path / "done", case))
 
     assert patient.case.lung_source == "threshold"
-    assert patient.flags == ("slices are far apart. Compare with a reader.",)
+    assert (patient.flags, patient.judged) == (("Slices are far apart. Compare with a reader.",), True)
     assert patient.case.lesion.volume_ml == case.lesion.volume_ml
+
+
+def test_the_prediction_of_another_scan_is_refused(tmp_path: Path) -> None:
+    case = chest()
+    paths = files(tmp_path, case)
+    folder = prediction(tmp_path, case, input={"sha256": {"scan": ["of another"]}})
+
+    with pytest.raises(InputError, match="another scan") as caught:
+        read_patient(paths["scan"], prediction=folder)
+    assert caught.value.code == "E_PREDICTION"
 
 
 def test_a_folder_without_a_finished_prediction_is_refused(tmp_path: Path) -> None:

@@ -155,6 +155,10 @@ def quantify(
     ] = None,
     output: Output = Path("runs/quantify"),
     retakes: Annotated[int, typer.Option(help="How often each model predicts the scan again.")] = 6,
+    lung_model: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint that finds lungs, for a scan without --lung; else a threshold does."),
+    ] = None,
     series: Annotated[str | None, typer.Option(help="UID of the DICOM series, where a folder holds several.")] = None,
     keep_identity: Annotated[
         bool, typer.Option("--keep-identity", help="Write name, id and date of the patient, and the scan's file name.")
@@ -167,8 +171,8 @@ def quantify(
     from lungshift.files import run_folder
     from lungshift.io.writing import write_mask
     from lungshift.learn.checkpoint import load_checkpoint
+    from lungshift.patient.quantify import find_lungs, flags_of, read_patient
     from lungshift.patient.quantify import quantify as quantify_case
-    from lungshift.patient.quantify import read_patient
     from lungshift.progress import bars
     from lungshift.show.patient import write_patient
 
@@ -185,8 +189,17 @@ def quantify(
         return
     identity = {"quantify": patient.checksums, "models": [model.fingerprint for model in models], "retakes": retakes}
     with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
+        if lung_model:
+            patient = find_lungs(patient, load_checkpoint(lung_model), device)
         found = quantify_case(
-            case, case.lesion, models, retakes=retakes, device=device, flags=patient.flags, tell=watcher.stage
+            patient.case,
+            case.lesion,
+            models,
+            retakes=retakes,
+            device=device,
+            flags=flags_of(patient, models),
+            judge=not patient.judged,
+            tell=watcher.stage,
         )
         like = scan if scan.is_file() else None
         for name, mask in (("lesion", found.lesion), ("lung", found.case.lung)):

@@ -209,7 +209,7 @@ def _of_files(study: Study, checksums: Mapping[str, str], checkpoint: Checkpoint
     """What the files alone say."""
     flags = []
     scans = {one for name, one in checksums.items() if name.startswith("scan ")}
-    if scans & _scans_trained_on(checkpoint):
+    if scans & scans_trained_on(checkpoint):
         flags.append(
             Flag(
                 "trained-on",
@@ -228,7 +228,7 @@ def _of_files(study: Study, checksums: Mapping[str, str], checkpoint: Checkpoint
     return flags
 
 
-def _scans_trained_on(checkpoint: Checkpoint) -> set[str]:
+def scans_trained_on(checkpoint: Checkpoint) -> set[str]:
     """SHA-256 of the scans that a checkpoint and those it started from have seen."""
     parts, ancestor = list(checkpoint.trained_on), checkpoint.parent
     while ancestor:

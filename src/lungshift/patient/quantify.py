@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from lungshift.ct.case import Case, LungSource
 from lungshift.ct.volume import Mask
@@ -18,21 +15,22 @@ from lungshift.io.dicom import DicomSource
 from lungshift.io.dicom_header import read_identity
 from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
-from lungshift.learn.checkpoint import Checkpoint
+from lungshift.learn.checkpoint import Checkpoint, require_target
+from lungshift.learn.lungs import with_model_lungs
 from lungshift.learn.prediction import Predictor, predict
 from lungshift.learn.repeatability import RETAKES, draw_retakes, spread_numbers
 from lungshift.measure.burden import Burden, bounds_of, measure_burden
 from lungshift.measure.overlap import count_overlap, dice
 from lungshift.measure.regions import Regions, find_regions
 from lungshift.measure.repeats import UNKNOWN, Spread
+from lungshift.patient.gate import TrainingRange, judge_scan
+from lungshift.patient.predicting import LESION, LUNGS, read_description, scans_trained_on
 from lungshift.prepare.lungmask import require_hu, with_lungs
 
 OWN_DICE: Final = 0.99
 """A given lesion mask that agrees so well with what the checkpoint predicts is called the checkpoint's own."""
 
 _OUTSIDE_PERCENT = 10.0
-_CUT = 0.2
-"""A last slice with so much of the widest slice's lung has lung beyond it."""
 _SOURCES: Final[Mapping[str, LungSource]] = {"file": "reader", "model": "model", "threshold": "threshold"}
 _DATES = ("StudyDate", "PatientName", "PatientID")
 
@@ -46,12 +44,14 @@ class Patient:
         flags: What ``lungshift predict`` found odd about it, in words.
         checksums: SHA-256 of the files, by what they are.
         identity: Name, date and id of the patient and of the file; empty unless they may be told.
+        judged: Whether the flags are all that there is to say, so that the scan need not be judged again.
     """
 
     case: Case
     flags: tuple[str, ...] = ()
     checksums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     identity: Mapping[str, str] = field(default_factory=dict)
+    judged: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +100,7 @@ def quantify(
     retakes: int = RETAKES,
     device: str = "auto",
     flags: Sequence[str] = (),
+    judge: bool = True,
     tell: Callable[[str], None] | None = None,
 ) -> Quantities:
     """Measure the lesion of a scan, with the model's own repeatability as error bar if a model is given.
@@ -110,10 +111,12 @@ def quantify(
         checkpoints: The model that drew the lesion, and others whose disagreement with it is to count.
         retakes: How often the scan is predicted again by each model, 2 at least.
         device: ``auto``, ``cpu``, ``cuda``.
-        flags: What else is known to be odd about the scan.
+        flags: What is known to be odd about the scan.
+        judge: Whether to look for more of that: cut off, not like the training data, turned round.
         tell: Is told what is being done.
 
     Raises:
+        CheckpointError: A checkpoint finds lungs and not lesion.
         AnnotationError: The lung mask is empty, there is a lesion but no lung mask, or neither lesion nor checkpoint.
         GeometryError: Scan and masks are not on one grid, or no lungs were found.
         IntensityError: The scan is not in HU.
@@ -122,6 +125,8 @@ def quantify(
     require_hu(float(case.volume.hu.min()), float(case.volume.hu.max()))
     if lesion is not None:
         case.volume.geometry.require_same(lesion.geometry, "Scan and lesion mask")
+    for checkpoint in checkpoints:
+        require_target(checkpoint, "lesion")
     drawn = draw_retakes(retakes) if checkpoints else ()
     case = _with_lungs(case, lesion, checkpoints)
     regions = find_regions(_lung_of(case), case.volume)
@@ -141,7 +146,7 @@ def quantify(
         spreads=spread_numbers(predictors, case, regions, drawn, own) if predictors else {},
         bar=_bar_words(lesion, own, len(drawn)),
         drawn_by="predicted by the first checkpoint" if lesion is None else "given as a mask",
-        flags=(*flags, *_own_flags(case, burden, regions)),
+        flags=(*flags, *(_judge(case, checkpoints) if judge else ()), *_own_flags(case, burden)),
         retakes=len(drawn),
         models=tuple(checkpoint.fingerprint for checkpoint in checkpoints),
     )
@@ -169,11 +174,11 @@ def read_patient(
     Raises:
         InputError: Whatever keeps a file from being read, or a mask from fitting its scan.
     """
-    told = read_prediction(prediction) if prediction else {}
+    told = read_description(prediction) if prediction else {}
     if prediction:
         if lung or lesion:
             raise InputError("A prediction folder has both masks: give --prediction, or --lesion and --lung.")
-        lung, lesion = prediction / "lung.nii.gz", prediction / "lesion.nii.gz"
+        lung, lesion = prediction / LUNGS, prediction / LESION
     source = (
         DicomSource(scan, series_uid, lung=lung, lesion=lesion, lung_labels=EITHER_LUNG)
         if scan.is_dir()
@@ -181,28 +186,35 @@ def read_patient(
     )
     volume, lungs, lesions = source.read()
     case = Case(volume, lungs, lesions, "scan", lung_source=_SOURCES.get(told.get("lung", {}).get("source"), "reader"))
+    checksums = _by_role(source.checksums())
+    if prediction:
+        _require_same_scan(told, checksums, prediction)
     return Patient(
         case,
-        tuple(f"{flag['evidence']}. {flag['remedy']}." for flag in told.get("flags", ())),
-        _by_role(source.checksums()),
+        tuple(_sentence(flag["evidence"], flag["remedy"]) for flag in told.get("flags", ())),
+        checksums,
         _identity(scan, source) if keep_identity else {},
+        judged=bool(prediction),
     )
 
 
-def read_prediction(folder: Path) -> dict[str, Any]:
-    """What ``prediction.json`` of a folder of ``lungshift predict`` says.
+def find_lungs(patient: Patient, checkpoint: Checkpoint, device: str = "auto") -> Patient:
+    """The patient with lungs by a model that finds them, where there is no lung mask.
 
     Raises:
-        InputError: There is none that can be read (``E_PREDICTION``).
+        CheckpointError: The checkpoint finds lesion (``E_TARGET``).
+        GeometryError: Nothing of the size of lungs was found (``E_NO_LUNG``).
     """
-    try:
-        told: dict[str, Any] = json.loads((folder / "prediction.json").read_text())
-        return told | {"lung": dict(told["lung"]), "flags": [dict(flag) for flag in told["flags"]]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder} holds no finished prediction (no readable prediction.json); run lungshift predict, or give --lesion and --lung.",
-            code="E_PREDICTION",
-        ) from error
+    require_target(checkpoint, "lung")
+    return replace(patient, case=with_model_lungs(Predictor.of(checkpoint, device), patient.case))
+
+
+def flags_of(patient: Patient, checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """What is known to be odd about a patient's scan: what its prediction says, and whether a model was trained on it."""
+    scans = set(patient.checksums.get("scan", ()))
+    known = any(scans & scans_trained_on(checkpoint) for checkpoint in checkpoints)
+    said = "The model was trained on this scan, or chosen by it: it shows what the model remembers."
+    return (*patient.flags, said) if known else patient.flags
 
 
 def _with_lungs(case: Case, lesion: Mask | None, checkpoints: Sequence[Checkpoint]) -> Case:
@@ -240,7 +252,22 @@ def _bar_words(lesion: Mask | None, own: Sequence[Mask], retakes: int) -> str:
     return f"{words} The mask is not this model's own (Dice {agreement:.2f}): the limits are those of the model on this scan, not of whoever drew the mask."
 
 
-def _own_flags(case: Case, burden: Burden, regions: Regions) -> list[str]:
+def _judge(case: Case, checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    seen = TrainingRange.of(checkpoints[0].trained_on if checkpoints else ())
+    return tuple(_sentence(flag.evidence, flag.remedy) for flag in judge_scan(case, seen))
+
+
+def _sentence(evidence: str, remedy: str) -> str:
+    return f"{evidence[:1].upper()}{evidence[1:]}. {remedy}."
+
+
+def _require_same_scan(told: Mapping[str, Any], checksums: Mapping[str, tuple[str, ...]], folder: Path) -> None:
+    predicted = set(told.get("input", {}).get("sha256", {}).get("scan", ()))
+    if predicted and predicted != set(checksums.get("scan", ())):
+        raise InputError(f"{folder} is the prediction of another scan (checksums differ).", code="E_PREDICTION")
+
+
+def _own_flags(case: Case, burden: Burden) -> list[str]:
     flags = []
     total = burden.outside_ml + burden.whole.lesion_ml
     if total and 100 * burden.outside_ml / total > _OUTSIDE_PERCENT:
@@ -249,20 +276,9 @@ def _own_flags(case: Case, burden: Burden, regions: Regions) -> list[str]:
         )
     if case.lung_source == "threshold":
         flags.append("The lung mask is from thresholds: lung as dense as muscle may be missing, and with it lesion.")
-    if ends := _cut_off(regions):
-        flags.append(
-            f"The lungs go on beyond the scan at {' and '.join(ends)}: every number, the thirds too, is of the part that is there."
-        )
     if not all(burden.extents[side].lung_ml for side in ("right", "left")):
         flags.append("The lung mask has one lung only; the other has no numbers.")
     return flags
-
-
-def _cut_off(regions: Regions) -> list[str]:
-    """The ends of the scan at which there is still much lung."""
-    area = np.count_nonzero(regions.zones, axis=(1, 2))
-    ends = {"the foot": area[0], "the head": area[-1]}
-    return [end for end, there in ends.items() if there >= _CUT * area.max()]
 
 
 def _by_role(checksums: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
