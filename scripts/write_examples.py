@@ -21,7 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/get-started.md", "README.md", "docs/how-to.md", "docs/predict.md", "docs/quantify.md", "docs/forensics.md", "docs/audit.md")
+PAGES = (
+    "docs/get-started.md",
+    "README.md",
+    "docs/how-to.md",
+    "docs/predict.md",
+    "docs/quantify.md",
+    "docs/forensics.md",
+    "docs/audit.md",
+)
 PICTURES = {"example-07-good.png": "prediction.png", "cases.png": "cases.png"}
 _BLOCK = re.compile(r"(<!-- run ?(\w*) -->\n\n?```\w*\n)(.*?)(\n```)", re.DOTALL)
 _HEAD, _TAIL = 5, 4
