@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.turns import ONE_THREAD
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
-_PARTS = ("ceilings", "preparing", "training", "memory", "starting", "loading")
+_PARTS = ("ceilings", "preparing", "training", "memory", "starting", "loading", "predicting")
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
     from benchmarks.ceilings import measure_ceilings
     from benchmarks.loading import measure_loading
     from benchmarks.memory import measure_memory
+    from benchmarks.predicting import measure_predicting
     from benchmarks.preparing import measure_preparing
     from benchmarks.report import describe_machine, table, write_report
     from benchmarks.setup import Setup
@@ -33,6 +34,7 @@ def main() -> None:
         "memory": ("Memory", measure_memory),
         "starting": ("Starting", measure_starting),
         "loading": ("Loading and predicting", measure_loading),
+        "predicting": ("From a scan's file to a mask's file", measure_predicting),
     }
     start, parts = describe_machine(), {}
     with tempfile.TemporaryDirectory(prefix="lungshift-benchmarks-") as folder:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.result import Result
 
-_PACKAGES = ("lungshift", "numpy", "torch", "isal", "nibabel", "SimpleITK", "pillow")
+_PACKAGES = ("lungshift", "numpy", "torch", "openvino", "monai", "isal", "nibabel", "SimpleITK", "pillow")
 _INTRODUCTION = """# Speed and memory
 
 Written by the runs themselves; `benchmarks/README.md` says how to repeat them and how to read them. Times are CPU seconds of one

@@ -40,6 +40,11 @@ class Setup:
         return self._phantom(8 if self.quick else 120)
 
     @cached_property
+    def phantom_to_predict(self) -> Path:
+        """A phantom scan of 300 slices of 512 x 512."""
+        return self._phantom(8 if self.quick else 300)
+
+    @cached_property
     def phantoms_short_and_long(self) -> dict[int, Path]:
         """Phantom scans of 40 and of 1000 slices."""
         return {n: self._phantom(n) for n in ((4, 40) if self.quick else (40, 1000))}

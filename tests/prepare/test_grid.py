@@ -60,3 +60,28 @@ def test_what_is_on_the_left_stays_on_the_left(rows: int, columns: int) -> None:
     assert back.shape == (rows, columns)
     assert back[:, 0].all()
     assert not back[:, -1].any()
+
+
+@given(
+    rows=st.integers(2, 40),
+    columns=st.integers(2, 40),
+    size=st.integers(4, 40),
+    seed=st.integers(0, 10_000),
+    threshold=st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0, 1.1]),
+    spread=st.sampled_from([0.5, 2.0, 8.0]),
+)
+def test_what_reaches_the_threshold_is_what_bringing_everything_back_finds(
+    rows: int, columns: int, size: int, seed: int, threshold: float, spread: float
+) -> None:
+    draw, grid = np.random.default_rng(seed), SliceGrid(rows, columns, size)
+    i, j = np.ogrid[:size, :size]
+    row, column = draw.uniform(0, size, 2)
+    blob = np.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * spread**2)) * draw.uniform(0.7, 1, (size, size))
+    probability = blob.astype(np.float32)
+
+    whole = grid.back(probability)
+    sure = np.abs(whole - threshold) > 1e-6
+    reaching = grid.back_reaching(probability, threshold)
+
+    assert reaching.shape == (rows, columns)
+    np.testing.assert_array_equal(reaching[sure], whole[sure] >= threshold)

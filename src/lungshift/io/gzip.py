@@ -71,10 +71,11 @@ class ByteStream:
 
     def take_up_to(self, count: int) -> bytes:
         """The next ``count`` bytes, or what there is."""
-        data = self._next(count)
-        while len(data) < count and (more := self._next(count - len(data))):
-            data += more
-        return data
+        parts, missing = [], count
+        while missing and (more := self._next(missing)):
+            parts.append(more)
+            missing -= len(more)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def finish(self) -> None:
         """Check what follows the last voxel: CRC and length of the gzip stream, and that nothing else comes.

@@ -98,7 +98,7 @@ class OpenVinoEngine:
         for image in images:
             request.infer({0: np.ascontiguousarray(image[None], dtype=np.float32)}, share_inputs=True)
             answers.append(request.get_output_tensor(0).data[0].copy())
-        return np.stack(answers)
+        return answers[0][None] if len(answers) == 1 else np.stack(answers)
 
 
 def build_model(network: NetworkSettings, weights: Mapping[str, np.ndarray], *, bottom: bool = False) -> Any:

@@ -88,7 +88,7 @@ class Predictor:
             same = (shapes == shape).all(axis=1)
             places = [place_frame(box, shape, size) for box in boxes[same]]
             cut = [
-                np.stack([array[n][..., *p] for n, p in zip(alive[same], places, strict=True)]) for array in (hu, lung)
+                _stack([array[n][..., *p] for n, p in zip(alive[same], places, strict=True)]) for array in (hu, lung)
             ]
             for n, place, part in zip(alive[same], places, self._run(*cut), strict=True):
                 result[n][place] = part
@@ -192,6 +192,15 @@ def predict_source(
     return _predict(predictor, pieces, grid, source.geometry.spacing_mm[0])
 
 
+def decide_on_scan(
+    probability: Float32[np.ndarray, "size size"], decision: Decision, grid: SliceGrid
+) -> Bool[np.ndarray, "row column"]:
+    """The mask of a picture's probability on the scan's own pixels."""
+    mask = grid.back_reaching(probability, decision.threshold)
+    least = decision.min_pixels * (max(grid.rows, grid.columns) / grid.size) ** 2
+    return mask if np.count_nonzero(mask) >= least else np.zeros_like(mask)
+
+
 def predict_stream(
     predictor: Predictor, slices: Iterable[CaseSlice], grid: SliceGrid, slice_mm: float, target: Target = "lesion"
 ) -> Iterator[tuple[int, Bool[np.ndarray, "row column"]]]:
@@ -216,17 +225,17 @@ def _predict(
     predictor: Predictor, slices: Iterable[CaseSlice], grid: SliceGrid, slice_mm: float
 ) -> Iterator[SlicePrediction]:
     """Slices without lung take no part: they are not resized, not looked at, and have no lesion."""
-    checkpoint, scale = predictor.checkpoint, max(grid.rows, grid.columns) / grid.size
+    checkpoint = predictor.checkpoint
     pictures = (_Picture(piece, _lung_of(piece), grid, checkpoint.interpolation) for piece in slices)
     steps = [slices_away(offset, slice_mm) for offset in checkpoint.network.offsets_mm]
     for group in _batched(_with_neighbours(pictures, steps), predictor.engine.batch):
         alive = [(picture, stack) for picture, stack in group if stack is not None]
         masks = {}
         if alive:
-            hu = np.stack([stack for _, stack in alive])
-            found = predictor.probability(hu, np.stack([picture.lung for picture, _ in alive]))
+            hu, lung = _stack([stack for _, stack in alive]), _stack([picture.lung for picture, _ in alive])
+            found = predictor.probability(hu, lung)
             for (picture, _), probability in zip(alive, found, strict=True):
-                masks[picture.index] = decide(grid.back(probability), checkpoint.decision, scale**2)
+                masks[picture.index] = decide_on_scan(probability, checkpoint.decision, grid)
         for picture, _ in group:
             lesion = masks.get(picture.index)
             yield SlicePrediction(
@@ -276,7 +285,7 @@ def _with_neighbours(
             return picture, None
         low, high = min(near), max(near)
         wanted = [min(max(picture.index + step, low), high) for step in (0, *steps)]
-        return picture, np.stack([near[index].hu for index in wanted]).astype(np.float32, copy=False)
+        return picture, _stack([near[index].hu for index in wanted]).astype(np.float32, copy=False)
 
     for picture in pictures:
         near[picture.index] = picture
@@ -308,6 +317,11 @@ def _lung_of(piece: CaseSlice) -> np.ndarray:
             "The network wants a lung mask and the scan has none; make one, by threshold say.", code="E_NO_LUNG"
         )
     return piece.lung
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """``np.stack``, which copies, where there is more than one."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -58,6 +59,37 @@ class SliceGrid:
         top, left = self._offsets
         return _resize_linear(probability, self._side)[top : top + self.rows, left : left + self.columns]
 
+    def back_reaching(
+        self, probability: Float32[np.ndarray, "size size"], threshold: float
+    ) -> Bool[np.ndarray, "row column"]:
+        """Where ``back(probability)`` reaches a threshold.
+
+        What is interpolated reaches it only near a pixel that does, so the rest, as a rule most of the slice, is left alone.
+        """
+        reaching = probability >= threshold
+        if self.is_identity or not reaching.any():
+            return reaching if self.is_identity else np.zeros((self.rows, self.columns), dtype=bool)
+        scale = self.size / self._side
+        (r0, r1, rows), (c0, c1, columns) = (
+            self._enlarged(np.asarray(reaching.any(axis=axis)), scale) for axis in (1, 0)
+        )
+        part = probability[slice(*rows), slice(*columns)]
+        box = (c0 * scale - columns[0], r0 * scale - rows[0], c1 * scale - columns[0], r1 * scale - rows[0])
+        square = np.zeros((self._side, self._side), dtype=bool)
+        square[r0:r1, c0:c1] = _resize_part(part, (r1 - r0, c1 - c0), box) >= threshold
+        top, left = self._offsets
+        return square[top : top + self.rows, left : left + self.columns]
+
+    def _enlarged(self, line: Bool[np.ndarray, " size"], scale: float) -> tuple[int, int, tuple[int, int]]:
+        """Of pixels of the picture that are meant: those of the slice that they reach, and those of the picture that these want."""
+        reach = max(scale, 1.0)
+        first, last = np.flatnonzero(line)[[0, -1]]
+        low = max(0, math.floor((first + 0.5 - reach) / scale - 0.5))
+        high = min(self._side, math.ceil((last + 0.5 + reach) / scale + 0.5))
+        margin = math.ceil(reach) + 1
+        wanted = max(0, math.floor(low * scale) - margin), min(self.size, math.ceil(high * scale) + margin)
+        return low, high, wanted
+
     def _square(self, array: np.ndarray, fill: float) -> np.ndarray:
         if self.rows == self.columns:
             return array
@@ -72,6 +104,16 @@ class SliceGrid:
 
     def _nearest(self, array: np.ndarray, fill: float) -> np.ndarray:
         return self._square(array, fill).take(self._index, axis=0).take(self._index, axis=1)
+
+
+def _resize_part(
+    array: Float32[np.ndarray, "r c"], shape: tuple[int, int], box: tuple[float, float, float, float]
+) -> Float32[np.ndarray, "row column"]:
+    """A part of what ``_resize_linear`` makes: of the pixels in the box (left, top, right, bottom)."""
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(array))
+    return np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR, box=box))
 
 
 def _resize_linear(array: Float32[np.ndarray, "side side"], size: int) -> Float32[np.ndarray, "size size"]:

@@ -15,7 +15,7 @@ from lungshift.files import digest, write_arrays
 from lungshift.learn.adaptation import adapt_batch_norm, adapt_tent
 from lungshift.learn.checkpoint import Checkpoint, Decision, load_checkpoint, save_checkpoint
 from lungshift.learn.pictures import SliceSet
-from lungshift.learn.prediction import Predictor, decide, predict_slices
+from lungshift.learn.prediction import Predictor, decide, decide_on_scan, predict_slices
 from lungshift.learn.training import Job, fit
 from lungshift.measure.overlap import count_slices
 from lungshift.prepare.grid import SliceGrid
@@ -246,6 +246,5 @@ def _count_native(
     prepared: PreparedCohort, row: np.integer, probability: np.ndarray, grid: SliceGrid, decision: Decision
 ) -> np.ndarray:
     """Counts of one slice on the scan's own pixels."""
-    scale = (max(grid.rows, grid.columns) / grid.size) ** 2
-    mask = decide(grid.back(probability), decision, scale)
+    mask = decide_on_scan(probability, decision, grid)
     return count_slices(prepared.native_lesion(row)[None], mask[None])
