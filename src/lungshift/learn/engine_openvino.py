@@ -23,7 +23,9 @@ from lungshift.memory import keep_freed_memory
 _GROUPS = 8
 _EPSILON = 1e-5
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-_KEPT_SHAPES = 5000
+_KEPT_PRIMITIVES = 300
+"""How many compiled operations are kept for sizes seen before, about forty a size. Neighbouring slices often share theirs; with all kept a
+process would grow by 2 MiB for each of the hundreds of sizes of frames around lungs."""
 _CONVERTER = "openvino.tools.ovc"
 
 
@@ -88,7 +90,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # several processes of one thread would all take the first core
-            "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_SHAPES,
+            "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_PRIMITIVES,
         }
         model = build_model(self.checkpoint.network, self.checkpoint.weights, bottom=bottom)
         return _openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
