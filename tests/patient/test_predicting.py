@@ -279,7 +279,7 @@ def test_a_scan_that_is_odd_is_flagged_and_with_strict_refused(options, tmp_path
 
     assert "cut-off" in [flag["code"] for flag in told["flags"]]
     assert error.code == "E_UNLIKE"
-    assert "the lungs go on beyond the scan at the foot" in str(error)
+    assert "the last slice towards the foot still has" in str(error)
 
 
 def test_a_scan_that_the_model_was_trained_on_is_flagged(scan, checkpoint, options, tmp_path) -> None:

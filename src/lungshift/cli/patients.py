@@ -97,11 +97,12 @@ def _mask_alone(found: Found, options: Options, output: Path, overwrite: bool) -
 
 
 def _say_one(ended: Ended, output: Path) -> None:
+    from lungshift.patient.gate import Flag
     from lungshift.patient.predicting import read_description
 
     told = read_description(output)
     kept = " It was there already and was kept." if ended.status == "kept" else ""
-    flags = [f"{flag['code']}: {flag['evidence']}. {flag['remedy']}" for flag in told["flags"]]
+    flags = [str(Flag(**flag)) for flag in told["flags"]]
     say(_sentence(str(output), told["said"], flags, kept))
 
 
@@ -119,7 +120,7 @@ def _say_many(ended: Sequence[Ended], output: Path) -> None:
             say(f"{one.name}: {one.code}")
             continue
         told = read_description(output / one.name)
-        flags = f" [{', '.join(flag['code'] for flag in told['flags'])}]" if told["flags"] else ""
+        flags = f" [{', '.join(dict.fromkeys(flag['code'] for flag in told['flags']))}]" if told["flags"] else ""
         say(f"{one.name}: {told['said']}{flags}{' (kept)' if one.status == 'kept' else ''}")
     say(f"{output / TABLE} lists all {len(ended)}. Research use only.")
 

@@ -232,7 +232,7 @@ def _row(one: Ended, folder: Path) -> dict[str, Any]:
         "lung_ml": lung.get("ml"),
         "lung_slices": lung.get("slices"),
         "lung_source": lung.get("source"),
-        "flags": [flag["code"] for flag in told.get("flags", [])],
+        "flags": list(dict.fromkeys(flag["code"] for flag in told.get("flags", []))),
         "shape": geometry.get("shape"),
         "spacing_mm": geometry.get("spacing_mm"),
     }

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from lungshift.audit.completeness import completeness_findings
+from lungshift.audit.intensity import intensity_findings
 from lungshift.audit.orientation import orientation_findings
 from lungshift.ct.case import Case
 from lungshift.ct.volume import Mask, Volume
@@ -27,8 +29,6 @@ SLICE_MM, PICTURE_MM = (0.4, 10.0), (200.0, 550.0)
 """Distance of slices, and the longer side of a slice, where the checkpoint does not say what it was trained on."""
 _ROOM = 1.5
 """So many times beyond the range of the training data is still no flag."""
-_CUT = 0.25
-_CUT_EDGE_MM = 30.0
 _LUNG_ML = (1000.0, 10_000.0)
 _SAMPLE = 16
 
@@ -50,7 +50,7 @@ class Flag:
     numbers: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.evidence}. {self.remedy}"
+        return f"{self.code}: {self.evidence.rstrip('.')}. {self.remedy}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -92,8 +92,7 @@ def judge_scan(case: Case, seen: TrainingRange) -> tuple[Flag, ...]:
     """
     lung = require_lung(case)
     return (
-        *_turned(case.volume, lung),
-        *_cut_off(lung),
+        *_audited(case.volume, lung),
         *_amount(lung),
         *_scale(case.volume, lung),
         *_voxels(case.volume, seen),
@@ -128,38 +127,12 @@ def require_like(flags: Sequence[Flag]) -> None:
         )
 
 
-def _turned(volume: Volume, lung: Mask) -> Iterator[Flag]:
-    for finding in orientation_findings(volume, lung):
-        yield Flag(finding.code, finding.evidence, finding.remedy, dict(finding.numbers))
-
-
-def _cut_off(lung: Mask) -> Iterator[Flag]:
-    """Lungs that go on where the scan or its slices end."""
-    area = np.count_nonzero(lung.voxels, axis=(1, 2))
-    ends = {"foot": float(area[0] / area.max()), "head": float(area[-1] / area.max())}
-    edges = _edges_mm(lung)
-    cut = [f"the {end} ({100 * share:.0f} % of the widest slice)" for end, share in ends.items() if share >= _CUT]
-    cut += [f"the {side} edge of the slices ({mm:.0f} mm)" for side, mm in edges.items() if mm >= _CUT_EDGE_MM]
-    if cut:
-        yield Flag(
-            "cut-off",
-            f"the lungs go on beyond the scan at {', '.join(cut)}",
-            "Millilitres and percent are those of the part that is there",
-            ends | edges,
-        )
-
-
-def _edges_mm(lung: Mask) -> dict[str, float]:
-    """The longest run of lung along each edge of the slices, in mm."""
-    _, row_mm, column_mm = lung.geometry.spacing_mm
-    voxels = lung.voxels
-    lines = {
-        "front": (voxels[:, 0], column_mm),
-        "back": (voxels[:, -1], column_mm),
-        "right": (voxels[:, :, 0], row_mm),
-        "left": (voxels[:, :, -1], row_mm),
-    }
-    return {side: float(line.sum(axis=1).max() * mm) for side, (line, mm) in lines.items()}
+def _audited(volume: Volume, lung: Mask) -> Iterator[Flag]:
+    """What the audit of a cohort would say of the scan, less what is only good to know."""
+    scale, _ = intensity_findings(volume)
+    for finding in (*orientation_findings(volume, lung), *completeness_findings(volume, lung), *scale):
+        if finding.severity != "note":
+            yield Flag(finding.code, finding.evidence, finding.remedy, dict(finding.numbers))
 
 
 def _amount(lung: Mask) -> Iterator[Flag]:
@@ -206,7 +179,7 @@ def _voxels(volume: Volume, seen: TrainingRange) -> Iterator[Flag]:
     ]
     if odd:
         yield Flag(
-            "spacing",
+            "spacing-unseen",
             "; ".join(odd),
             "Compare with a reader on a few scans like this one before you trust it",
             {"slice_mm": slice_mm, "picture_mm": picture_mm},
