@@ -152,7 +152,7 @@ def test_the_lungs_are_laid_on_the_slices_of_a_second_pass() -> None:
         np.testing.assert_array_equal(piece.hu, volume.hu[piece.index])
 
 
-def test_each_slice_is_kept_in_about_a_kilobyte() -> None:
+def test_each_slice_is_kept_in_less_than_a_kilobyte() -> None:
     volume = scan(two_lungs())
 
     packed = find_lungs(PREDICTOR, slices_of(volume), volume.geometry).packed

@@ -1,8 +1,8 @@
 """Lungs by a network that was trained on readers' lung masks, for scans without one; recorded as ``lung_source="model"``.
 
 What the network says of a slice is cleaned up lightly: small holes are filled, and pieces in space that are too small beside the
-largest are dropped. Which those are is known only when the last slice was seen. Until then each slice is kept packed, in about
-a kilobyte, so the scan itself need not be in memory.
+largest are dropped. Which those are is known only when the last slice was seen. Until then each slice is kept packed, in
+a kilobyte or two, so the scan itself need not be in memory.
 """
 
 from __future__ import annotations

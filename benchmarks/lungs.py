@@ -1,0 +1,187 @@
+"""Lung masks by a model and by threshold, beside readers' masks, on patients that the model never saw.
+
+    .venv/bin/python -m benchmarks.lungs MODEL COHORT [MODEL COHORT …] --output docs/benchmarks/lungs.md
+
+MODEL is the folder of a checkpoint of ``lungshift train --target lung``, COHORT a cohort that it was not trained on. Both kinds of mask
+are made from the scan alone. Dense lesion is lesion of at least -320 HU, the threshold's own limit: what it cannot take for lung unless
+closing or filling brings it back. What is written are counts per case, and averages over patients with 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lungshift.ct.case import Case, Cohort
+from lungshift.ct.volume import Mask, Volume
+from lungshift.errors import GeometryError, LeakageError
+from lungshift.io.cohort import read_cohort
+from lungshift.learn.checkpoint import Checkpoint, load_checkpoint
+from lungshift.learn.lungs import predict_lungs
+from lungshift.learn.prediction import Predictor
+from lungshift.measure.interval import Estimate, estimate, estimate_difference
+from lungshift.measure.overlap import Metric, count_slices
+from lungshift.prepare.lungmask import AIR_HU, threshold_lungs
+from lungshift.transfer.single import find_known
+
+KINDS = ("threshold", "model")
+_QUESTIONS: dict[str, tuple[str, Metric]] = {
+    "lung, Dice": ("lung", "dice"),
+    "lung, Dice on slices with lesion": ("ill", "dice"),
+    "lung found (recall)": ("lung", "recall"),
+    "found is lung (precision)": ("lung", "precision"),
+    "lesion inside the mask": ("lesion", "recall"),
+    "dense lesion inside the mask": ("dense", "recall"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Counts of one case by one kind of mask: TP, FP, FN, TN of each question."""
+
+    case: str
+    patient: str
+    kind: str
+    counts: dict[str, np.ndarray]
+    cpu_s: float
+
+
+def main() -> None:
+    """Judge every pair and write the page."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("pairs", nargs="+", type=Path)
+    words.add_argument("--output", type=Path)
+    asked = words.parse_args()
+    text = ["# Lungs: a model beside the threshold", "", *__doc__.split("\n\n")[2].splitlines(), ""]
+    for model, cohort in zip(asked.pairs[::2], asked.pairs[1::2], strict=True):
+        text += report(load_checkpoint(model), read_cohort(cohort))
+        print("\n".join(text))
+    if asked.output:
+        asked.output.write_text("\n".join(text) + "\n")
+
+
+def report(checkpoint: Checkpoint, cohort: Cohort) -> list[str]:
+    """A section of the page.
+
+    Raises:
+        LeakageError: The model knows a case.
+    """
+    if known := find_known(checkpoint, cohort, cohort.cases):
+        raise LeakageError(f"The model knows {', '.join(known)}.")
+    rows = list(judge(checkpoint, cohort))
+    seen = "; ".join(f"{part['role']} {', '.join(part['patients'])}" for part in checkpoint.trained_on)
+    trained = checkpoint.trained_on[0]["cohort"]
+    return [
+        f"## Trained on {trained}, tested on {cohort.name}",
+        "",
+        f"The model saw patients of {trained} ({seen}), {checkpoint.history.best_epoch} of {len(checkpoint.history.epochs)} epochs. "
+        f"{cpu(rows)}",
+        "",
+        *averages(rows),
+        "",
+        *cases(rows),
+        "",
+    ]
+
+
+def judge(checkpoint: Checkpoint, cohort: Cohort) -> Iterator[Row]:
+    """Every case by both kinds of mask."""
+    predictor = Predictor.of(checkpoint, "cpu")
+    makers: dict[str, Callable[[Volume], Mask]] = {
+        "threshold": threshold_lungs,
+        "model": lambda volume: predict_lungs(predictor, volume),
+    }
+    for case in cohort.read():
+        for kind in KINDS:
+            started = time.process_time()
+            found = _made(makers[kind], case.volume)
+            spent = time.process_time() - started
+            yield Row(case.case_id, case.patient_id, kind, count(case, found), spent)
+
+
+def count(case: Case, found: np.ndarray) -> dict[str, np.ndarray]:
+    """TP, FP, FN, TN by question."""
+    assert case.lung is not None
+    assert case.lesion is not None
+    lung, lesion = case.lung.voxels, case.lesion.voxels
+    ill = lesion.any(axis=(1, 2))
+    asked = {
+        "lung": count_slices(lung, found),
+        "ill": count_slices(lung[ill], found[ill]),
+        "lesion": count_slices(lesion, found),
+        "dense": count_slices(lesion & (case.volume.hu >= AIR_HU), found),
+    }
+    return {name: counts.sum(axis=0) for name, counts in asked.items()}
+
+
+def averages(rows: list[Row]) -> list[str]:
+    """The mean over cases of each question by both, and how much higher the model's is."""
+    lines = [
+        "| mean over cases | threshold | model | model less threshold | cases, patients |",
+        "|---|---|---|---|---|",
+    ]
+    for words, (name, metric) in _QUESTIONS.items():
+        tables = {kind: np.stack([row.counts[name] for row in rows if row.kind == kind]) for kind in KINDS}
+        who = [(row.case, row.patient) for row in rows if row.kind == "model"]
+        names, patients = [case for case, _ in who], [patient for _, patient in who]
+        alone = [estimate(tables[kind], names, patients, "per_case", metric) for kind in KINDS]
+        apart = estimate_difference(*(tables[kind] for kind in KINDS), names, patients, "per_case", metric)
+        defined = int((tables["model"][:, 0] + tables["model"][:, 2] > 0).sum())
+        lines.append(
+            f"| {words} | {_told(alone[0])} | {_told(alone[1])} | {_told(apart)} | {defined}, {apart.n_patients} |"
+        )
+    return lines
+
+
+def cases(rows: list[Row]) -> list[str]:
+    """A line for each case: Dice, and the shares of lesion and of dense lesion inside the mask."""
+    lines = [
+        "| case | dense share of the lesion | Dice, threshold | Dice, model | lesion inside, threshold | lesion inside, model | "
+        "dense inside, threshold | dense inside, model |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    by = {(row.case, row.kind): row.counts for row in rows}
+    for name in dict.fromkeys(row.case for row in rows):
+        both = [by[name, kind] for kind in KINDS]
+        lesion, dense = (int(both[0][what][[0, 2]].sum()) for what in ("lesion", "dense"))
+        cells = [f"{dense / lesion:.2f}" if lesion else "—"]
+        cells += [f"{_dice(one['lung']):.3f}" for one in both]
+        cells += [_share(one["lesion"]) for one in both] + [_share(one["dense"]) for one in both]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def cpu(rows: list[Row]) -> str:
+    """What the two cost beside each other, in this run."""
+    spent = {kind: sum(row.cpu_s for row in rows if row.kind == kind) for kind in KINDS}
+    return f"The model took {spent['model'] / spent['threshold']:.1f} times the CPU-seconds of the threshold in this run, both in turns on one thread."
+
+
+def _made(make: Callable[[Volume], Mask], volume: Volume) -> np.ndarray:
+    try:
+        return make(volume).voxels
+    except GeometryError:  # nothing of the size of lungs: counts as nothing found
+        return np.zeros(volume.geometry.shape, dtype=bool)
+
+
+def _dice(counts: np.ndarray) -> float:
+    tp, fp, fn, _ = counts.tolist()
+    return 2 * tp / (2 * tp + fp + fn)
+
+
+def _share(counts: np.ndarray) -> str:
+    tp, _, fn, _ = counts.tolist()
+    return f"{tp / (tp + fn):.3f}" if tp + fn else "—"
+
+
+def _told(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+if __name__ == "__main__":
+    main()
