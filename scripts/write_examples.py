@@ -25,6 +25,7 @@ PAGES = (
     "docs/get-started.md",
     "README.md",
     "docs/how-to.md",
+    "docs/lungs.md",
     "docs/predict.md",
     "docs/quantify.md",
     "docs/forensics.md",

@@ -117,3 +117,33 @@ def test_neighbours_are_changed_like_their_slice():
     changed, _ = augment(hu[:, None].expand(-1, 3, -1, -1), masks, replace(Augmentation(), noise=0.0), [1, 2, 3, 4])
     assert changed.shape == (4, 3, 48, 64)
     torch.testing.assert_close(changed[:, 0], changed[:, 2])
+
+
+def test_dense_patches_are_painted_into_the_lung_alone_and_stay_lung():
+    hu, masks = lungs(6)
+    new_hu, new_masks = augment(hu, masks, replace(NONE, consolidation=1), list(range(6)))
+
+    lung = masks[:, 0].bool()
+    torch.testing.assert_close(new_hu[~lung], hu[~lung])
+    assert (new_hu[lung] > -600).any()
+    assert (new_hu[lung] > -850.1).all()
+    assert (new_hu[lung] < 100.1).all()
+    assert torch.equal(new_masks, masks)
+
+
+def test_dense_patches_leave_what_is_denser_and_slices_without_lung_as_they_are():
+    hu, masks = lungs(6)
+    hu[:, 10:30, 8:16] = 300
+    masks[3] = 0
+    new_hu, _ = augment(hu, masks, replace(NONE, consolidation=1), list(range(6)))
+
+    torch.testing.assert_close(new_hu[:, 10:30, 8:16], hu[:, 10:30, 8:16], rtol=0, atol=0.1)
+    torch.testing.assert_close(new_hu[3], hu[3], rtol=0, atol=0.1)
+
+
+def test_dense_patches_do_not_change_what_else_is_drawn():
+    hu, masks = lungs()
+    with_patches, without = (
+        augment(hu, masks, replace(Augmentation(), consolidation=share), [1, 2, 3]) for share in (1e-9, 0)
+    )
+    assert torch.equal(with_patches[0], without[0])

@@ -25,7 +25,7 @@ from lungshift.prepare.windows import Window
 LUNG, TISSUE = -850, 40
 LUNG_NETWORK = NetworkSettings(width=1, levels=1, windows=(Window(-1000, 0),), lung_channel=False, target="lung")
 BIG_MM = 33.0
-"""Pixels so large that no hole is small enough to be filled."""
+"""Pixels so large that no hole is small enough to be filled, and no notch narrow enough to be closed."""
 
 
 def thin_is_lung(size: int = 32) -> Predictor:
@@ -43,10 +43,10 @@ def thin_is_lung(size: int = 32) -> Predictor:
     return Predictor.of(Checkpoint(weights, LUNG_NETWORK, size, fingerprint="f00d"), "cpu", "fp32")
 
 
-PREDICTOR, TWELVE = thin_is_lung(), thin_is_lung(12)
+PREDICTOR, TWELVE, LARGE = (thin_is_lung(size) for size in (32, 12, 48))
 
 
-def scan(lungs: np.ndarray, spacing_mm: tuple[float, float, float] = (5.0, 8.0, 8.0)) -> Volume:
+def scan(lungs: np.ndarray, spacing_mm: tuple[float, float, float] = (5.0, 12.0, 12.0)) -> Volume:
     """Lungs in tissue that fills the picture."""
     hu = np.where(lungs, LUNG, TISSUE).astype(np.int16)
     return Volume(hu, Geometry.regular(hu.shape, spacing_mm))
@@ -102,12 +102,22 @@ def test_pieces_of_a_slice_that_join_in_another_are_one_lung() -> None:
     np.testing.assert_array_equal(predict_lungs(PREDICTOR, scan(lungs)).voxels, lungs)
 
 
+def test_a_dense_lesion_at_the_pleura_leaves_no_notch_and_two_lungs_are_not_joined() -> None:
+    lungs = np.zeros((4, 48, 48), bool)
+    lungs[:, 8:40, 4:22] = lungs[:, 8:40, 25:44] = True  # 15 mm apart
+    expected = lungs.copy()
+    lungs[:, 20:22, 4:8] = False  # a notch 10 mm wide in the outer edge
+    expected[:, 20:22, 4] = False  # its mouth stays
+
+    np.testing.assert_array_equal(predict_lungs(LARGE, scan(lungs, (5.0, 5.0, 5.0))).voxels, expected)
+
+
 def test_a_vessel_is_filled_and_the_heart_is_not() -> None:
     lungs = np.zeros((4, 32, 32), bool)
-    lungs[:, 2:30, 2:30] = True
+    lungs[:, 4:28, 4:28] = True
     expected = lungs.copy()
-    lungs[:, 5:8, 5:8] = False  # 9 pixels of 64 mm²: 576 mm²
-    lungs[:, 12:20, 12:20] = expected[:, 12:20, 12:20] = False  # 4096 mm²
+    lungs[:, 5:7, 5:8] = False  # 6 pixels of 144 mm²: 864 mm²
+    lungs[:, 12:15, 12:15] = expected[:, 12:15, 12:15] = False  # 1296 mm²
 
     np.testing.assert_array_equal(predict_lungs(PREDICTOR, scan(lungs)).voxels, expected)
 

@@ -11,7 +11,7 @@ import pytest
 from lungshift.ct.case import Cohort
 from lungshift.errors import CheckpointError, CohortError, LeakageError, ProtocolError
 from lungshift.learn.checkpoint import load_checkpoint
-from lungshift.learn.settings import NetworkSettings, TrainingSettings
+from lungshift.learn.settings import Augmentation, NetworkSettings, TrainingSettings
 from lungshift.show.scores import write_scores
 from lungshift.transfer.forecast import calibrate
 from lungshift.transfer.protocol import PrepareSettings, Protocol, read_protocol
@@ -124,3 +124,11 @@ def test_the_shipped_protocol_finds_lungs_in_whole_pictures_of_all_slices() -> N
 
     assert (protocol.network.target, protocol.network.lung_channel, protocol.network.crop) == ("lung", False, False)
     assert protocol.prepare.slices == "all"
+
+
+def test_dense_patches_are_not_painted_for_a_network_that_finds_lesions(tmp_path: Path) -> None:
+    painting = replace(SHORT, augmentation=replace(Augmentation.none(), consolidation=0.5))
+
+    with pytest.raises(ProtocolError, match="consolidation paints dense lung"):
+        train_cohort(replace(LESION, training=painting), cohort("home", 0), tmp_path, device="cpu")
+    assert train_cohort(replace(LUNG, training=painting), cohort("home", 0), tmp_path, device="cpu")

@@ -19,6 +19,9 @@ from lungshift.learn.settings import Augmentation
 _AIR_HU = -1000.0
 _SPAN_HU = 1400.0
 _DRAWS = 16
+_PATCHES = 3
+_DENSE_HU = (-400.0, 100.0)
+_BUMPS = 5
 
 
 def augment(hu: Tensor, masks: Tensor, settings: Augmentation, seeds: list[int]) -> tuple[Tensor, Tensor]:
@@ -40,8 +43,10 @@ def augment(hu: Tensor, masks: Tensor, settings: Augmentation, seeds: list[int])
     stack = hu[:, None] if hu.ndim == 3 else hu
     grid = functional.affine_grid(_affine(draws[:8], settings, *hu.shape[-2:]), [len(hu), 1, *hu.shape[-2:]], False)
     moved = functional.grid_sample(stack, grid, "bilinear", "border", align_corners=False)
-    moved = _change_intensity(moved, draws[8:], settings, generators)
     moved_masks = functional.grid_sample(masks.to(hu.dtype), grid, "bilinear", "zeros", align_corners=False) > 0.5
+    if settings.consolidation:
+        _consolidate(moved, moved_masks[:, -1], settings.consolidation, seeds)
+    moved = _change_intensity(moved, draws[8:], settings, generators)
     return moved.reshape(hu.shape), moved_masks.to(masks.dtype)
 
 
@@ -73,6 +78,33 @@ def _change_intensity(
     offset, gain, gamma = (_even(draw, 1.0)[:, None, None, None] * on for draw in draws[5:8])
     share = ((hu - _AIR_HU) / _SPAN_HU).clamp_min(0) ** torch.exp(gamma * settings.gamma)
     return share * (_SPAN_HU * torch.exp(gain * settings.gain)) + (_AIR_HU + offset * settings.offset_hu)
+
+
+def _consolidate(hu: Tensor, lung: Tensor, probability: float, seeds: list[int]) -> None:
+    """Paint dense patches into some slices' lungs, in place; what is denser already, vessels say, stays as it is."""
+    for image, mask, seed in zip(hu, lung, seeds, strict=True):
+        generator = torch.Generator().manual_seed(~seed & 0xFFFFFFFF)  # the other changes stay what they are without it
+        places = mask.nonzero()
+        often, number, density = torch.rand(3, generator=generator).tolist()
+        if often < probability and len(places):
+            patches = [_patch(places, mask.shape, generator) for _ in range(1 + int(number * _PATCHES))]
+            share = torch.stack(patches).amax(dim=0) * mask
+            low, high = _DENSE_HU
+            image.add_(share * (low + density * (high - low) - image).clamp_min(0))
+
+
+def _patch(places: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """How much of each pixel a patch takes, from 0 to 1: an uneven ellipse about one of the places, with a sharp edge or a soft one."""
+    draws = torch.rand(6, generator=generator)
+    rows, columns = (torch.arange(n, dtype=torch.float32) for n in shape)
+    row, column = places[int(draws[0] * len(places))].tolist()
+    angle = float(draws[1]) * math.pi
+    down, right = (rows[:, None] - row) / shape[0], (columns[None] - column) / shape[1]
+    along = (down * math.cos(angle) + right * math.sin(angle)) / (0.03 + 0.17 * draws[2])
+    across = (right * math.cos(angle) - down * math.sin(angle)) / (0.03 + 0.17 * draws[3])
+    bumps = torch.rand(1, 1, _BUMPS, _BUMPS, generator=generator) - 0.5
+    uneven = functional.interpolate(bumps, tuple(shape), mode="bicubic", align_corners=False)[0, 0]
+    return ((1 - torch.hypot(along, across) + uneven) * (4 + 30 * draws[4])).sigmoid()
 
 
 def _blur(image: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Lungs by a network that was trained on readers' lung masks, for scans without one; recorded as ``lung_source="model"``.
 
-What the network says of a slice is cleaned up lightly: small holes are filled, and pieces in space that are too small beside the
-largest are dropped. Which those are is known only when the last slice was seen. Until then each slice is kept packed, in
+What the network says of a slice is cleaned up lightly: each piece is closed and filled as the threshold's are, and pieces in space
+that are too small beside the largest are dropped. Which those are is known only when the last slice was seen. Until then each slice is kept packed, in
 a kilobyte or two, so the scan itself need not be in memory.
 """
 
@@ -21,7 +21,7 @@ from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import GeometryError
 from lungshift.learn.prediction import Predictor, predict_stream
 from lungshift.prepare.grid import SliceGrid
-from lungshift.prepare.lungmask import AIR_HU, fill_small_holes, require_hu, require_lungs
+from lungshift.prepare.lungmask import AIR_HU, CLOSING_MM, close_lung, require_hu, require_lungs
 
 LEAST_SHARE = 0.1
 """Pieces smaller than this part of the largest are no lung: gas in stomach and bowel, air beside the patient."""
@@ -93,7 +93,7 @@ def find_lungs(predictor: Predictor, slices: Iterable[CaseSlice], geometry: Geom
     grid, scan, pieces = SliceGrid(*geometry.shape[1:], predictor.checkpoint.size), _Scan(), _Pieces()
     packed: dict[int, bytes] = {}
     for index, found in predict_stream(predictor, scan.watch(slices), grid, geometry.spacing_mm[0], "lung"):
-        mask = fill_small_holes(found, geometry.spacing_mm[1:])
+        mask = _close_pieces(found, geometry.spacing_mm[1:])
         pieces.add(index, mask)
         packed[index] = _pack(mask)
     if len(packed) != geometry.shape[0]:
@@ -167,6 +167,17 @@ class _Pieces:
             self._joined[number] = self._joined[self._joined[number]]
             number = self._joined[number]
         return number
+
+
+def _close_pieces(mask: Bool[np.ndarray, "row column"], pixel_mm: tuple[float, ...]) -> Bool[np.ndarray, "row column"]:
+    """Each piece of a slice closed and filled by itself, so that two lungs are not joined across the middle."""
+    labels, _ = ndimage.label(mask)
+    closed = mask.copy()
+    margin = [int(np.ceil(CLOSING_MM / mm)) + 1 for mm in pixel_mm]
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        window = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(place, margin, strict=True))
+        closed[window] |= close_lung(labels[window] == number, pixel_mm)
+    return closed
 
 
 def _touching(labels: np.ndarray, others: np.ndarray) -> list[tuple[int, int]]:

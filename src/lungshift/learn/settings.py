@@ -52,6 +52,8 @@ class Augmentation:
     """Probability of white noise, added before the change of sharpness."""
     noise_hu: float = 50.0
     """Standard deviation of the noise, from zero up to this."""
+    consolidation: float = 0.0
+    """Probability of dense patches painted into the lung, for networks that find lungs: they are to know it however dense it is."""
 
     @classmethod
     def none(cls) -> Augmentation:

@@ -63,6 +63,12 @@ class Job:
             )
         if self.start:
             require_target(self.start, self.network.target)
+        if self.training.augmentation.consolidation and self.network.target != "lung":
+            raise ProtocolError(
+                "augmentation.consolidation paints dense lung that no lesion mask knows of; set it to 0 for a network that finds "
+                f"{self.network.target}.",
+                code="E_TARGET",
+            )
         require_size(self.train.size, self.network)
         pictures = self.train.size, self.train.interpolation
         if self.start and (self.start.size, self.start.interpolation) != pictures:
@@ -83,6 +89,8 @@ class Job:
         training, network = asdict(self.training), asdict(self.network)
         if not self.training.epoch_slices:  # what is off leaves the fingerprints of before it was there
             del training["epoch_slices"]
+        if not self.training.augmentation.consolidation:
+            del training["augmentation"]["consolidation"]
         if self.network.target == "lesion":
             del network["target"]
         what = [sets, network, training, self.seed, start]

@@ -22,8 +22,10 @@ from lungshift.errors import GeometryError, IntensityError
 AIR_HU = -320
 """Below this a voxel is called air or lung; of -450, -380 and -320 the one that agreed best with readers on seven real scans."""
 
+CLOSING_MM = 10.0
+"""Half the width of the notches in a lung that are closed."""
+
 _COARSE_MM = 2.5
-_CLOSING_MM = 10.0
 _HOLE_MM2 = 1000.0
 _SECOND_LUNG = 0.12
 _LEAST_ML, _LEAST_ML_PER_MM = 100.0, 1.0
@@ -116,7 +118,7 @@ def _bounding_box(air: np.ndarray, geometry: Geometry) -> tuple[slice, slice, sl
                 "There is no air enclosed by a body in the scan, so no lung: is it a chest, in HU? Give a lung mask if it is.",
                 code="E_NO_LUNG",
             )
-        margin = int(np.ceil(_CLOSING_MM / geometry.spacing_mm[axis])) + 1
+        margin = int(np.ceil(CLOSING_MM / geometry.spacing_mm[axis])) + 1
         box.append(slice(max(0, int(used[0]) - margin), int(used[-1]) + 1 + margin))
     return box[0], box[1], box[2]
 
@@ -196,20 +198,21 @@ def _on_fine_grid(air: np.ndarray, coarse: np.ndarray, steps: tuple[int, ...]) -
 def _close(lungs: np.ndarray, spacing_mm: tuple[float, float, float]) -> Bool[np.ndarray, "slice row column"]:
     """Each lung closed and filled slice by slice, so that vessels and lesions at the pleura belong to it."""
     closed = np.zeros(lungs.shape, np.bool_)
-    margin = [int(np.ceil(_CLOSING_MM / mm)) + 1 for mm in spacing_mm[1:]]
+    margin = [int(np.ceil(CLOSING_MM / mm)) + 1 for mm in spacing_mm[1:]]
     for number in (1, 2):
         for index in range(len(lungs)):
             found = ndimage.find_objects((lungs[index] == number).view(np.uint8))
             if not found:
                 continue
             window = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(found[0], margin, strict=True))
-            closed[index][window] |= _closed(lungs[index][window] == number, spacing_mm[1:])
+            closed[index][window] |= close_lung(lungs[index][window] == number, spacing_mm[1:])
     return closed
 
 
-def _closed(shape: np.ndarray, pixel_mm: tuple[float, ...]) -> np.ndarray:
-    near = ndimage.distance_transform_edt(~shape, sampling=pixel_mm) <= _CLOSING_MM
-    kept = ndimage.distance_transform_edt(np.pad(near, 1), sampling=pixel_mm)[1:-1, 1:-1] > _CLOSING_MM
+def close_lung(shape: np.ndarray, pixel_mm: tuple[float, ...]) -> Bool[np.ndarray, "row column"]:
+    """One lung of a slice without notches narrower than 20 mm, and filled; the array needs a margin where it is no edge of the slice."""
+    near = ndimage.distance_transform_edt(~shape, sampling=pixel_mm) <= CLOSING_MM
+    kept = ndimage.distance_transform_edt(np.pad(near, 1), sampling=pixel_mm)[1:-1, 1:-1] > CLOSING_MM
     return fill_small_holes(kept | shape, pixel_mm)
 
 
