@@ -30,6 +30,7 @@ PAGES = (
     "docs/quantify.md",
     "docs/forensics.md",
     "docs/audit.md",
+    "docs/follow-up.md",
 )
 PICTURES = {"example-07-good.png": "prediction.png", "cases.png": "cases.png"}
 _BLOCK = re.compile(r"(<!-- run ?(\w*) -->\n\n?```\w*\n)(.*?)(\n```)", re.DOTALL)

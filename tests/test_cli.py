@@ -28,6 +28,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "scene",
+    "follow-up",
     "transfer",
     "chain",
     "leave-one-out",

@@ -22,7 +22,7 @@ from lungshift.measure.matching import (
 
 SHAPE, SPACING = (6, 20, 40), (2.0, 1.0, 1.0)
 VOXEL_ML = 0.1
-"""A voxel made large, so that a block of a few is a lesion worth following."""
+"""Volumes made large, so that a block of a few voxels is a lesion worth following."""
 
 Block = tuple[slice, slice, slice]
 
@@ -41,7 +41,7 @@ def labelled(*lesions: Sequence[Block]) -> np.ndarray:
 
 def known(labels: np.ndarray, expansion: float = 1.0) -> Lesions:
     ml = np.bincount(labels.ravel())[1:] * VOXEL_ML
-    return Lesions(ml, np.array([volume_noise(float(one), VOXEL_ML) for one in ml]), np.full(len(ml), expansion))
+    return Lesions(ml, np.array([volume_noise(float(one), SPACING) for one in ml]), np.full(len(ml), expansion))
 
 
 def match(before: np.ndarray, after: np.ndarray, *, expansion: float = 1.0, least_ml: float = 0.1) -> Matching:
@@ -153,13 +153,31 @@ def test_from_nothing_there_is_no_percent() -> None:
     assert np.isnan(Change(0.0, 1.0, 0.0, 2.0, 0.0).percent)
 
 
-def test_noise_of_a_large_lesion_is_the_floor_and_of_a_tiny_one_its_voxels() -> None:
-    assert volume_noise(50.0, 0.001) == pytest.approx(50 * FLOOR / np.sqrt(2))
-    assert volume_noise(0.03, 0.01) == pytest.approx(1.96 * 0.64 * 0.01 * 3 ** (1 / 3), rel=1e-3)
+def test_noise_of_a_large_lesion_is_the_floor() -> None:
+    assert volume_noise(50.0, (1.0, 1.0, 1.0)) == pytest.approx(50 * FLOOR / np.sqrt(2))
 
 
 def test_a_noisier_model_widens_the_noise_of_each_lesion() -> None:
-    assert volume_noise(50.0, 0.001, relative=0.5) == pytest.approx(25.0)
+    assert volume_noise(50.0, (1.0, 1.0, 1.0), relative=0.5) == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize(
+    ("radius", "spacing"),
+    [(4.0, (3.0, 1.8, 1.8)), (3.0, (2.0, 2.0, 2.0)), (5.0, (7.0, 2.2, 2.2)), (4.0, (7.0, 3.0, 3.0))],
+)
+def test_a_small_ball_laid_anywhere_on_the_grid_keeps_to_its_limits(radius: float, spacing: tuple) -> None:
+    rng = np.random.default_rng(0)
+    reach = [int(np.ceil(radius / mm)) + 1 for mm in spacing]
+    steps = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), axis=-1)
+    counts = [
+        int((np.linalg.norm((steps + rng.uniform(-0.5, 0.5, 3)) * spacing, axis=-1) < radius).sum()) for _ in range(400)
+    ]
+    volumes = np.array(counts) * np.prod(spacing) / 1000
+    ball = 4 / 3 * np.pi * radius**3 / 1000
+    half = volume_noise(ball, spacing)
+
+    assert np.mean(np.abs(volumes - ball) <= half) >= 0.93
+    assert half < 6 * volumes.std()
 
 
 @st.composite

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "quantify": patients.quantify,
     "scene": scenes.scene,
     "audit": audits.audit,
+    "follow-up": patients.follow_up,
     "forensics": published.forensics,
 }
 """The commands in the order in which ``--help`` lists them."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from lungshift.cli.words import CheckpointPath, Device, DryRun, Output, Overwrit
 
 if TYPE_CHECKING:
     from lungshift.patient.batch import Ended
+    from lungshift.patient.dates import DatedScan, Entry
+    from lungshift.patient.followup import FollowUp
+    from lungshift.patient.noise import Models
     from lungshift.patient.predicting import Options
     from lungshift.patient.studies import Found
 
@@ -208,3 +211,143 @@ def quantify(
                 write_mask(mask, folder / f"{name}.nii.gz", like=like)
         text = write_patient(found, patient, folder)
     say(text)
+
+
+def follow_up(
+    studies: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY STUDY...",
+            help="The scans, oldest first: NIfTI files or folders with one DICOM series; or one list of dates (.toml, .csv).",
+        ),
+    ],
+    output: Output = Path("runs/follow-up"),
+    lesion: Annotated[list[Path] | None, typer.Option(help="Lesion mask, once for each scan, in their order.")] = None,
+    lung: Annotated[
+        list[Path] | None, typer.Option(help="Lung mask, once for each scan; made by threshold if none is given.")
+    ] = None,
+    prediction: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of lungshift predict, once for each scan, in place of --lesion and --lung."),
+    ] = None,
+    date: Annotated[
+        list[str] | None, typer.Option(help="Date of each scan (2020-03-01); a DICOM series knows its own.")
+    ] = None,
+    day: Annotated[list[int] | None, typer.Option(help="Day of each scan, in place of dates: 0, 7, ...")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model that drew the lesions: its repeatability is the noise. Predicts lesions not given."
+        ),
+    ] = None,
+    retakes: Annotated[int, typer.Option(help="How often the model predicts each scan again.")] = 6,
+    tolerance_mm: Annotated[float, typer.Option(help="Lesions that do not overlap are one within this.")] = 4.0,
+    viewer: Annotated[bool, typer.Option(help="Write viewer.html: all dates side by side in 3-D.")] = True,
+    keep_identity: Annotated[
+        bool, typer.Option("--keep-identity", help="Write real dates instead of days since the first.")
+    ] = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Compare two dates or more of one patient: what is new, grown, gone, beyond noise."""
+    from lungshift.patient.dates import find_dates, read_list
+
+    options = {"lung": lung, "lesion": lesion, "prediction": prediction, "date": date, "day": day}
+    if len(studies) == 1 and studies[0].suffix in (".toml", ".csv"):
+        entries, labels = read_list(studies[0])
+        dates = find_dates(_listed(entries, options, checkpoint), labels=labels, keep_identity=keep_identity)
+    else:
+        dates = find_dates(_entries(studies, options, checkpoint), keep_identity=keep_identity)
+    if dry_run:
+        for one in dates:
+            geometry = one.source.geometry
+            say(
+                f"{one.label}: {geometry.shape} (slices, rows, columns), {geometry.spacing_mm} mm, lungs: {one.lung_source}"
+            )
+        say("One patient as far as ids tell; the lungs are compared when it is run. Nothing was written.")
+        return
+    say(_follow(dates, output, retakes, tolerance_mm, device, viewer=viewer, overwrite=overwrite))
+
+
+def _listed(entries: Sequence[Entry], options: Mapping[str, Any], checkpoint: Path | None) -> list[Entry]:
+    """The dates of a list, which says everything but the model."""
+    from dataclasses import replace
+
+    from lungshift.errors import InputError
+
+    if said := [f"--{name}" for name, values in options.items() if values]:
+        raise InputError(f"A list of dates says where everything is; leave out {' and '.join(said)}.")
+    return [one if one.checkpoint else replace(one, checkpoint=checkpoint) for one in entries]
+
+
+def _entries(scans: Sequence[Path], options: Mapping[str, Any], checkpoint: Path | None) -> list[Entry]:
+    """The dates as options say them: each of them once for each scan, or not at all."""
+    from lungshift.errors import InputError
+    from lungshift.patient.dates import Entry
+
+    for name, values in options.items():
+        if values and len(values) != len(scans):
+            raise InputError(
+                f"There are {len(scans)} scans and {len(values)} --{name}. Give it once for each scan, in their order, or not at all."
+            )
+    given = [{name: values[n] for name, values in options.items() if values} for n in range(len(scans))]
+    return [Entry(scan, checkpoint=checkpoint, **one) for scan, one in zip(scans, given, strict=True)]
+
+
+def _follow(
+    dates: Sequence[DatedScan],
+    output: Path,
+    retakes: int,
+    tolerance_mm: float,
+    device: str,
+    *,
+    viewer: bool,
+    overwrite: bool,
+) -> str:
+    """Do the work and write it; the text for the terminal."""
+    from lungshift import __version__
+    from lungshift.files import run_folder
+    from lungshift.patient.followup import follow_up as compare_dates
+    from lungshift.patient.noise import Models
+    from lungshift.progress import bars
+    from lungshift.show.followup import Told, write_follow_up
+
+    identity = {
+        "follow-up": [(one.label, one.checksums, str(one.checkpoint)) for one in dates],
+        "settings": (retakes, tolerance_mm, viewer),
+    }
+    with run_folder(output, identity, overwrite=overwrite) as folder, bars() as watcher:
+        models = Models(device, retakes, watcher.stage)
+        follow = compare_dates(
+            dates,
+            noise_of=models.noise_of,
+            complete=models.complete,
+            tolerance_mm=tolerance_mm,
+            progress=watcher.stage,
+        )
+        written, why_not = _view(dates, follow, models, folder) if viewer else (False, "it was not asked for.")
+        told = Told(
+            version=__version__,
+            inputs=tuple((one.label, one.checksums) for one in dates),
+            models=models.fingerprints,
+            viewer=written,
+            viewer_note=why_not,
+            flags=tuple(f"{one.label}: {flag}" for one in dates for flag in one.flags),
+        )
+        return write_follow_up(follow, folder, told)
+
+
+def _view(dates: Sequence[DatedScan], follow: FollowUp, models: Models, folder: Path) -> tuple[bool, str]:
+    """Write the viewer; whether it is there, and why not."""
+    from lungshift.errors import MissingError
+    from lungshift.prepare.lungmask import with_lungs
+    from lungshift.show.followup import write_dates_viewer
+
+    models.progress("drawing all dates in 3-D")
+    cases = [(models.complete(one, with_lungs(one.read())), one.predicted) for one in dates]
+    try:
+        write_dates_viewer(follow, cases, folder / "viewer.html")
+    except MissingError as error:
+        return False, str(error)
+    return True, ""

@@ -43,7 +43,10 @@ FLOOR: Final = 0.25
 """Relative change of a volume that is no change, where nothing better is known: the limit of the NELSON trial (van Klaveren et al., NEJM 361, 2009)."""
 
 _Z: Final = 1.959963984540054
-_ROUNDING: Final = 0.64
+_BORDER: Final = 0.29 * math.sqrt(4.84)
+"""Standard deviation of a rounding, and the voxels on the surface of a ball of one voxel's volume."""
+_ENDS: Final = math.pi * math.sqrt(2 / 180)
+"""Two ends, each with the variance of the second Bernoulli polynomial, and the slope of a ball's cross-section there."""
 
 
 @dataclass(frozen=True)
@@ -180,19 +183,23 @@ def match_lesions(
     return Matching(tuple(events), len(specks), (float(speck_ml[0]), float(speck_ml[1])))
 
 
-def volume_noise(volume_ml: float, voxel_ml: float, *, relative: float = 0.0) -> float:
+def volume_noise(volume_ml: float, spacing_mm: tuple[float, float, float], *, relative: float = 0.0) -> float:
     """Half the width of the 95 % limits of one lesion's volume: a relative floor, and what a grid of voxels cannot resolve.
 
-    The floor is such that a change by ``FLOOR`` is just no change. Each voxel of the border is in or out by chance: as many independent
-    roundings as a ball of that volume has voxels on its surface.
+    The floor is such that a change by ``FLOOR`` is just no change. What the grid cannot resolve is taken for a ball that may lie anywhere on
+    it: each voxel of its border is in or out by chance, and so is how far the outermost slices cut it (the first term of Euler and
+    Maclaurin, for the axis with the largest step).
 
     Args:
         volume_ml: Of the lesion.
-        voxel_ml: Of the scan.
+        spacing_mm: Of the scan.
         relative: Half the width as a share of the volume by the model's repeatability, where it is known.
     """
     floor = max(FLOOR / math.sqrt(2), relative) * volume_ml
-    return max(floor, _Z * _ROUNDING * voxel_ml * (volume_ml / voxel_ml) ** (1 / 3))
+    voxel, step, mm3 = math.prod(spacing_mm), max(spacing_mm), 1000 * volume_ml
+    border = _BORDER * voxel * (mm3 / voxel) ** (1 / 3)
+    ends = _ENDS * (3 * mm3 / (4 * math.pi)) ** (1 / 3) * step**2
+    return max(floor, _Z * math.hypot(border, ends) / 1000)
 
 
 def change_of(before: float, after: float, noise: tuple[float, float], expected: float | None = None) -> Change:

@@ -21,27 +21,27 @@ CSV has the same names as columns, without the two of labels. Paths are relative
 from __future__ import annotations
 
 import csv
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from lungshift.ct.case import Case, CaseSource, LungSource
 from lungshift.errors import CohortError, FileFormatError, InputError
 from lungshift.io.dicom import DicomSource
 from lungshift.io.dicom_header import read_identity
+from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
 from lungshift.io.voxels import ONE_LABEL, Labels
+from lungshift.patient.predicting import LESION, LUNGS, read_description
 
 LISTS = (".toml", ".csv")
 """How the name of a list of dates ends."""
 
 _ENTRIES = ("date", "day", "scan", "lung", "lesion", "prediction", "checkpoint", "patient_id", "series_uid")
-_LUNGS = Labels(frozenset({1, 2}), frozenset({0, 1, 2}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,9 @@ class DatedScan:
         patient_id: Whose it is, where known; it is compared and never written.
         lung_source: Who drew the lung mask; ``none`` where there is none yet.
         checkpoint: The model whose repeatability counts as noise, if any.
+        predicted: Whether a model drew the lesions.
+        flags: What ``lungshift predict`` found odd about the scan, in words.
+        checksums: SHA-256 of the files, by what they are.
     """
 
     label: str
@@ -63,6 +66,9 @@ class DatedScan:
     patient_id: str = ""
     lung_source: LungSource = "reader"
     checkpoint: Path | None = None
+    predicted: bool = False
+    flags: tuple[str, ...] = ()
+    checksums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def read(self) -> Case:
         """The scan, its masks and its label."""
@@ -96,21 +102,32 @@ class Entry:
     series_uid: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Found:
     """A date with what its files say of it."""
 
     entry: Entry
-    source: CaseSource = field(hash=False)
+    source: CaseSource
     lung_source: LungSource
     patient_id: str
     when: date | int
+    told: Mapping[str, Any]
+
+    @property
+    def predicted(self) -> bool:
+        """Whether a model drew the lesions, as far as is known."""
+        return bool(self.told) or self.entry.lesion is None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What its prediction was flagged for."""
+        return tuple(f"{flag['evidence']}. {flag['remedy']}." for flag in self.told.get("flags", ()))
 
 
 def find_dates(
     entries: Sequence[Entry],
     *,
-    labels: tuple[Labels, Labels] = (_LUNGS, ONE_LABEL),
+    labels: tuple[Labels, Labels] = (EITHER_LUNG, ONE_LABEL),
     keep_identity: bool = False,
 ) -> tuple[DatedScan, ...]:
     """Look at the dates of one patient, in the order given; headers are read, voxels are not.
@@ -130,14 +147,27 @@ def find_dates(
     found = [_find(entry, labels, number) for number, entry in enumerate(entries, 1)]
     days = _days([one.when for one in found])
     _require_one_patient([one.patient_id for one in found])
-    _require_other_scans([one.source for one in found])
+    checksums = [_by_role(one.source.checksums()) for one in found]
+    _require_other_scans(checksums)
+    for number, (one, sums) in enumerate(zip(found, checksums, strict=True), 1):
+        _require_own_prediction(number, one, sums)
     named = [
         one.when.isoformat() if keep_identity and isinstance(one.when, date) else f"day {day}"
         for one, day in zip(found, days, strict=True)
     ]
     return tuple(
-        DatedScan(label, day, one.source, one.patient_id, one.lung_source, one.entry.checkpoint)
-        for label, day, one in zip(named, days, found, strict=True)
+        DatedScan(
+            label,
+            day,
+            one.source,
+            one.patient_id,
+            one.lung_source,
+            one.entry.checkpoint,
+            one.predicted,
+            one.flags,
+            sums,
+        )
+        for label, day, one, sums in zip(named, days, found, checksums, strict=True)
     )
 
 
@@ -182,7 +212,7 @@ def _labels(path: Path, head: Mapping[str, Any]) -> tuple[Labels, Labels]:
     except (TypeError, ValueError) as error:
         raise CohortError(f"{path}: labels are whole numbers such as [1, 2]: {error}.", code="E_MANIFEST") from error
     return (
-        _LUNGS if lung is None else Labels(lung, lung | {0}),
+        EITHER_LUNG if lung is None else Labels(lung, lung | {0}),
         ONE_LABEL if lesion is None else Labels(lesion, lesion | {0}),
     )
 
@@ -213,7 +243,7 @@ def _entry(path: Path, number: int, row: Mapping[str, Any]) -> Entry:
 
 
 def _find(entry: Entry, labels: tuple[Labels, Labels], number: int) -> _Found:
-    entry, lung_source = _with_prediction(entry)
+    entry, lung_source, told = _with_prediction(entry)
     for what, path in (("scan", entry.scan), ("lung mask", entry.lung), ("lesion mask", entry.lesion)):
         if path is not None and not path.exists():
             raise InputError(f"Date {number}: there is no {what} {path}.", code="E_NO_FILE")
@@ -231,35 +261,22 @@ def _find(entry: Entry, labels: tuple[Labels, Labels], number: int) -> _Found:
         source = cast(CaseSource, series)
     else:
         source, patient, when = NiftiSource(entry.scan, entry.lung, entry.lesion, *labels), "", ""
-    return _Found(entry, source, lung_source, entry.patient_id or patient, _when(entry, when, number))
+    return _Found(entry, source, lung_source, entry.patient_id or patient, _when(entry, when, number), told)
 
 
-def _with_prediction(entry: Entry) -> tuple[Entry, LungSource]:
-    """The masks of a prediction's folder in place, and who drew the lungs."""
-    lung_source: LungSource = "reader" if entry.lung else "none"
+def _with_prediction(entry: Entry) -> tuple[Entry, LungSource, Mapping[str, Any]]:
+    """The masks of a prediction's folder in place, who drew the lungs, and what the folder says."""
     folder = entry.prediction
     if folder is None:
-        return entry, lung_source
+        return entry, "reader" if entry.lung else "none", {}
     if entry.lung or entry.lesion:
         raise InputError(
             f"{entry.scan.name}: a prediction's folder stands in place of lung and lesion; give one or the other."
         )
-    lesion, lung = folder / "lesion.nii.gz", folder / "lung.nii.gz"
-    if not lesion.is_file():
-        raise InputError(f"{folder} holds no lesion.nii.gz: it is not a folder of lungshift predict.", code="E_NO_FILE")
-    told = _told_by_prediction(folder / "prediction.json")
-    if not lung.is_file():
-        return replace(entry, lesion=lesion), "none"
-    return replace(entry, lesion=lesion, lung=lung), told
-
-
-def _told_by_prediction(path: Path) -> LungSource:
-    try:
-        told = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return "model"
-    source = told.get("lung_source") if isinstance(told, dict) else None
-    return cast(LungSource, source) if source in ("reader", "model", "threshold") else "model"
+    told = read_description(folder)
+    source = told.get("lung", {}).get("source")
+    known: LungSource = source if source in get_args(LungSource) else "model"
+    return replace(entry, lesion=folder / LESION, lung=folder / LUNGS), known, told
 
 
 def _told_by_dicom(source: DicomSource) -> tuple[str, str]:
@@ -320,14 +337,33 @@ def _require_one_patient(patients: Sequence[str]) -> None:
         )
 
 
-def _require_other_scans(sources: Sequence[CaseSource]) -> None:
+def _require_other_scans(checksums: Sequence[Mapping[str, tuple[str, ...]]]) -> None:
     seen: dict[str, int] = {}
-    for number, source in enumerate(sources, 1):
-        for name, checksum in source.checksums().items():
-            if not name.startswith("scan "):
-                continue
+    for number, sums in enumerate(checksums, 1):
+        for checksum in sums.get("scan", ()):
             if (first := seen.setdefault(checksum, number)) != number:
                 raise CohortError(
                     f"Scans {first} and {number} are one and the same file under two dates. Give each date its own scan.",
                     code="E_SAME_SCAN",
                 )
+
+
+def _require_own_prediction(number: int, found: _Found, checksums: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a prediction of another scan: on one scanner two dates may well have one grid."""
+    predicted = found.told.get("input", {}).get("sha256", {}).get("scan")
+    if predicted is not None and set(predicted) != set(checksums.get("scan", ())):
+        raise InputError(
+            f"Date {number}: the prediction in {found.entry.prediction} is of another scan than {found.entry.scan.name}. Give the predictions in "
+            "the order of the scans.",
+            code="E_PREDICTION",
+        )
+
+
+def _by_role(checksums: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Checksums by what the files are; the names of the files may name a patient."""
+    roles: dict[str, tuple[str, ...]] = {}
+    for name, one in checksums.items():
+        if name.startswith(("scan ", "lung ", "lesion ")):
+            role = name.split(" ")[0]
+            roles[role] = (*roles.get(role, ()), one)
+    return roles

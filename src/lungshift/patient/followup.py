@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int16, Int32
@@ -21,7 +21,6 @@ from lungshift.measure.matching import (
     LEAST_ML,
     TOLERANCE_MM,
     Change,
-    Event,
     EventKind,
     Lesions,
     Matching,
@@ -40,6 +39,9 @@ MOST_LOOKS = 6
 _SHOWN_FIRST: tuple[EventKind, ...] = ("new", "gone", "merged", "split", "regrouped", "grown", "shrunk", "stable")
 _MARGIN_MM = 12.0
 _AIR_HU = -1024
+
+
+D = TypeVar("D", bound="Dated")
 
 
 class Dated(Protocol):
@@ -70,10 +72,6 @@ class Noise:
     lesion_ml: float
     percent: float
     source: str
-
-
-NoiseOf = Callable[[Dated, Case, Burden], Noise | None]
-"""What a model says of the noise of a date's numbers; None where no model was given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +153,7 @@ class Step:
         percent: Lesion as percent of lung.
         matching: What happened to the lesions.
         registration: How the later scan was laid on the earlier.
+        to_earlier: 4 x 4, takes LPS mm of the later scan to those of the earlier as nearly as an affine map can; for linked cameras.
         looks: Pictures: of the events that matter most, then of the registration.
     """
 
@@ -164,6 +163,7 @@ class Step:
     percent: Change
     matching: Matching
     registration: Registration
+    to_earlier: Float64[np.ndarray, "4 4"]
     looks: tuple[Look, ...]
 
 
@@ -195,10 +195,10 @@ class FollowUp:
 
 
 def follow_up(
-    dates: Sequence[Dated],
+    dates: Sequence[D],
     *,
-    noise_of: NoiseOf = lambda _dated, _case, _burden: None,
-    complete: Callable[[Dated, Case], Case] = lambda _dated, case: case,
+    noise_of: Callable[[D, Case, Burden], Noise | None] = lambda _dated, _case, _burden: None,
+    complete: Callable[[D, Case], Case] = lambda _dated, case: case,
     tolerance_mm: float = TOLERANCE_MM,
     least_ml: float = LEAST_ML,
     progress: Callable[[str], None] = lambda _: None,
@@ -245,7 +245,7 @@ def _require_order(dates: Sequence[Dated]) -> None:
         )
 
 
-def _read(dated: Dated, complete: Callable[[Dated, Case], Case]) -> Case:
+def _read(dated: D, complete: Callable[[D, Case], Case]) -> Case:
     case = complete(dated, with_lungs(replace(dated.read(), case_id=dated.label)))
     if case.lesion is None:
         raise AnnotationError(
@@ -255,7 +255,7 @@ def _read(dated: Dated, complete: Callable[[Dated, Case], Case]) -> Case:
     return case
 
 
-def _measure(dated: Dated, case: Case, noise_of: NoiseOf) -> DateFound:
+def _measure(dated: D, case: Case, noise_of: Callable[[D, Case, Burden], Noise | None]) -> DateFound:
     regions = find_regions(_lung(case), case.volume)
     burden = measure_burden(case.volume, _lesion(case), regions)
     names = ("outside the lungs", *(zone.replace("_", " ") for zone in ZONES))
@@ -308,7 +308,8 @@ def _step(
     )
     looks = tuple(_looks(earlier, later, labels[0], moved, matching, registration))
     ml = _ml(one, other, _mean_expansion(one, expansion))
-    return Step(number, number + 1, ml, _percent(one, other), matching, registration, looks)
+    to_earlier = affine_of(registration, _lung(earlier))
+    return Step(number, number + 1, ml, _percent(one, other), matching, registration, to_earlier, looks)
 
 
 def expansion_of(
@@ -327,7 +328,7 @@ def expansion_of(
 def _known(date: DateFound, case: Case, expansion: np.ndarray) -> Lesions:
     ml = np.array([lesion.volume_ml for lesion in date.lesions])
     relative = date.noise.lesion_ml / date.lesion_ml if date.noise.source != "floor" and date.lesion_ml else 0.0
-    noise = [volume_noise(float(one), case.volume.geometry.voxel_ml, relative=relative) for one in ml]
+    noise = [volume_noise(float(one), case.volume.geometry.spacing_mm, relative=relative) for one in ml]
     return Lesions(ml, np.array(noise), expansion)
 
 
@@ -415,8 +416,3 @@ def affine_of(registration: Registration, lung: Mask) -> Float64[np.ndarray, "4 
     affine = np.eye(4)
     affine[:3] = solved.T
     return affine
-
-
-def events_of(follow: FollowUp) -> list[tuple[Step, Event]]:
-    """Every event with its step."""
-    return [(step, event) for step in follow.steps for event in step.matching.events]

@@ -271,17 +271,21 @@ def phantom_anatomy(recipe: Recipe) -> Anatomy:
 
 
 def render_chest(recipe: Recipe, lesions: tuple[Lesion, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The recipe's chest with other lesions than its own.
+    """The recipe's chest with other lesions than its own, without noise.
 
     Returns:
-        HU as the site stores them (int16), true lung and true lesion, (slice, row, column), not turned round.
+        HU as the site's scanner sees them, the share of each voxel that is lung, and that is lesion: float32, (slice, row, column).
     """
-    return _render(recipe, lesions)
+    geometry = phantom_geometry(recipe)
+    found = [np.empty(geometry.shape, np.float32) for _ in range(3)]
+    for index, (slice_hu, lung, lesion) in enumerate(_slices(recipe, geometry, lesions)):
+        found[0][index], found[1][index], found[2][index] = blur(slice_hu, recipe.site), lung, lesion
+    return found[0], found[1], found[2]
 
 
-def _render(recipe: Recipe, lesions: tuple[Lesion, ...] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _render(recipe: Recipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """HU as stored (int16), true lung and true lesion, not yet turned round; one slice in memory besides the result."""
-    lesions = _course(recipe)[0] if lesions is None else lesions
+    lesions, _ = _course(recipe)
     geometry = phantom_geometry(recipe)
     hu = np.empty(geometry.shape, np.int16)
     lung, lesion = np.empty(geometry.shape, np.bool_), np.empty(geometry.shape, np.bool_)

@@ -20,8 +20,8 @@ from lungshift.errors import ProtocolError
 from lungshift.prepare.phantom import DAY_ZERO, DAYS_BETWEEN, Recipe, phantom_anatomy, phantom_geometry, render_chest
 from lungshift.prepare.phantom_anatomy import Anatomy, lung_depth
 from lungshift.prepare.phantom_lesions import Lesion, draw_border
-from lungshift.prepare.phantom_motion import STILL, Breathing, Motion, draw_motion, move_mask, move_volume
-from lungshift.prepare.phantom_site import Site, draw_noise
+from lungshift.prepare.phantom_motion import STILL, Breathing, Motion, draw_motion, move_scan
+from lungshift.prepare.phantom_site import Site, draw_noise, stored
 
 ChangeKind = Literal["new", "grown", "stable", "shrunk", "gone", "merged", "split"]
 CHANGES: tuple[ChangeKind, ...] = ("new", "grown", "stable", "shrunk", "gone", "merged", "split")
@@ -235,14 +235,15 @@ def _box(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
 def _scan(recipe: Recipe, lesions: tuple[Lesion, ...], motion: Motion | None, date: int) -> Case:
     """The chest with these lesions, moved, with noise of its own."""
     site, geometry = recipe.site, phantom_geometry(recipe)
-    hu, lung, lesion = render_chest(replace(recipe, site=replace(site, noise_hu=0.0)), lesions)
-    if motion is not None:
+    hu, *shares = render_chest(recipe, lesions)
+    if motion is None:
+        lung, lesion = (share >= 0.5 for share in shares)
+    else:
         first, geometry = geometry, _covering(geometry, motion, phantom_anatomy(recipe))
-        hu = move_volume(hu, first, motion, geometry)
-        lung = move_mask(lung, first, motion, geometry)
-        lesion = move_mask(lesion, first, motion, geometry) & lung
+        hu, (lung, lesion) = move_scan(hu, shares, first, motion, geometry)
+    lesion &= lung
     noise = (draw_noise(recipe.rng(_NOISE, date, index), site) for index in range(len(hu)))
-    noisy = np.stack([np.rint(one + grain) for one, grain in zip(hu, noise, strict=True)]).astype(np.int16)
+    noisy = np.stack([stored(one + grain, site) for one, grain in zip(hu, noise, strict=True)])
     return Case(
         Volume(noisy, geometry),
         Mask(lung, geometry),

@@ -7,10 +7,11 @@ point, so that a registration can be held against it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -131,32 +132,61 @@ def move_volume(values: np.ndarray, geometry: Geometry, motion: Motion, onto: Ge
         motion: The day.
         onto: The grid of that day's scan; the same if not given.
     """
-    smooth = ndimage.spline_filter(values.astype(np.float32), order=3, output=np.float32)
-    low, high = float(values.min()), float(values.max())
-    moved = _sample(smooth, geometry, motion, onto or geometry, order=3)
-    np.clip(moved, low, high, out=moved)
-    return np.rint(moved).astype(values.dtype) if values.dtype.kind == "i" else moved.astype(values.dtype)
+    return move_scan(values, (), geometry, motion, onto)[0]
 
 
 def move_mask(
     voxels: Bool[np.ndarray, "slice row column"], geometry: Geometry, motion: Motion, onto: Geometry | None = None
 ) -> Bool[np.ndarray, "slice row column"]:
     """A mask of the first date as it would be on the motion's date: where at least half of a voxel belongs to it."""
-    share = _sample(voxels.astype(np.float32), geometry, motion, onto or geometry, order=1)
-    return np.asarray(share >= 0.5)
+    return move_scan(None, (voxels.astype(np.float32),), geometry, motion, onto)[1][0]
 
 
-def _sample(values: np.ndarray, geometry: Geometry, motion: Motion, onto: Geometry, *, order: int) -> np.ndarray:
-    """Order 3 takes spline coefficients, and goes on as at its ends beyond them; order 1 is 0 there."""
-    to_index, last = np.linalg.inv(geometry.affine), np.array(geometry.shape) - 1
-    result = np.empty(onto.shape, np.float32)
+def move_scan(
+    hu: np.ndarray | None,
+    shares: Sequence[Float32[np.ndarray, "slice row column"]],
+    geometry: Geometry,
+    motion: Motion,
+    onto: Geometry | None = None,
+) -> tuple[np.ndarray, list[Bool[np.ndarray, "slice row column"]]]:
+    """A scan with its masks as they would be on the motion's date.
+
+    Args:
+        hu: As in ``move_volume``; None for none.
+        shares: How much of each voxel belongs to a structure, for each of some structures.
+        geometry: Their grid.
+        motion: The day.
+        onto: The grid of that day's scan; the same if not given.
+
+    Returns:
+        HU of the kind they had, and where at least half of a voxel belongs to each structure.
+    """
+    onto, last = onto or geometry, np.array(geometry.shape) - 1
+    smooth = None if hu is None else ndimage.spline_filter(hu.astype(np.float32), order=3, output=np.float32)
+    moved = np.empty(onto.shape, np.float32)
+    masks = [np.empty(onto.shape, np.bool_) for _ in shares]
+    for index, there in enumerate(_places(geometry, motion, onto)):
+        if smooth is not None:
+            at = np.clip(there, 0, last[:, None, None])
+            moved[index] = ndimage.map_coordinates(smooth, at, order=3, mode="mirror", prefilter=False)
+        for mask, share in zip(masks, shares, strict=True):
+            mask[index] = ndimage.map_coordinates(share, there, order=1) >= 0.5
+    return _as_stored(moved, hu), masks
+
+
+def _places(geometry: Geometry, motion: Motion, onto: Geometry) -> Iterator[Float64[np.ndarray, "3 row column"]]:
+    """For each slice of the new grid, where its voxels lie in the old one, in voxels."""
+    back = np.linalg.inv(geometry.affine)
     rows, columns = np.meshgrid(np.arange(onto.shape[1]), np.arange(onto.shape[2]), indexing="ij")
     for index in range(onto.shape[0]):
         places = np.stack([np.full(rows.shape, index), rows, columns], axis=-1)
-        there = motion.back_mm(onto.world_mm(places)) @ to_index[:3, :3].T + to_index[:3, 3]
-        at = np.moveaxis(np.clip(there, 0, last) if order == 3 else there, -1, 0)
-        if order == 3:
-            result[index] = ndimage.map_coordinates(values, at, order=3, mode="mirror", prefilter=False)
-        else:
-            result[index] = ndimage.map_coordinates(values, at, order=1)
-    return result
+        there = motion.back_mm(onto.world_mm(places)) @ back[:3, :3].T + back[:3, 3]
+        yield np.moveaxis(there, -1, 0)
+
+
+def _as_stored(moved: np.ndarray, hu: np.ndarray | None) -> np.ndarray:
+    """Within the values that there were (a spline overshoots), and of their kind."""
+    if hu is None:
+        return moved
+    np.clip(moved, float(hu.min()), float(hu.max()), out=moved)
+    return np.rint(moved).astype(hu.dtype) if hu.dtype.kind == "i" else moved.astype(hu.dtype)
