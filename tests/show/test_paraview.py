@@ -40,9 +40,9 @@ def painted(picture: np.ndarray) -> np.ndarray:
 
 
 def coloured(picture: np.ndarray) -> np.ndarray:
-    """What is within the outline of yellow, purple and their mixture: the lungs are redder than blue nowhere, and hardly bluer than green."""
-    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
-    return ndimage.binary_fill_holes(ndimage.binary_closing((red - blue > 20) | (blue - green > 30), iterations=12))
+    """What is within the outline of orange, blue and their mixture: the lungs are grey, the background a little blue."""
+    red, _, blue = np.moveaxis(picture.astype(int), -1, 0)
+    return ndimage.binary_fill_holes(ndimage.binary_closing((red - blue > 12) | (blue - red > 22), iterations=12))
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
@@ -78,7 +78,7 @@ def by_us(chest: Scene, view: str, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("words", "whole", "lesions"),
-    [pytest.param((), 0.99, 0.98, id="surfaces"), pytest.param(("tables",), 0.97, 0.93, id="tables to points")],
+    [pytest.param((), 0.99, 0.98, id="surfaces"), pytest.param(("tables",), 0.97, 0.94, id="tables to points")],
 )
 def test_paraview_shows_what_we_show(
     words: tuple[str, ...], whole: float, lesions: float, chest: Scene, folder: Path, tmp_path: Path

@@ -25,7 +25,7 @@ from lungshift.files import new_folder, require_free, sha256, write_bytes, write
 from lungshift.show import meshes, pictures
 from lungshift.show.cameras import cameras_of
 from lungshift.show.drawing import rgb
-from lungshift.show.figures import PREDICTION_ONLY, REFERENCE_ONLY
+from lungshift.show.figures import PREDICTION, REFERENCE
 from lungshift.show.meshes import Look
 from lungshift.show.points import Slice, write_points
 from lungshift.show.surfaces import Surface, require_vtk, surface_of
@@ -50,9 +50,9 @@ def _colour(code: str) -> tuple[int, int, int]:
 
 
 _LOOKS: Final = {
-    "lung": Look("lung", (158, 180, 199), 0.22),
-    "prediction": Look("lesion (predicted)", _colour(PREDICTION_ONLY), 1.0),
-    "reference": Look("lesion (reference)", _colour(REFERENCE_ONLY), 0.5),
+    "lung": Look("lung", (186, 182, 178), 0.22),
+    "prediction": Look("lesion (predicted)", _colour(PREDICTION), 1.0),
+    "reference": Look("lesion (reference)", _colour(REFERENCE), 0.5),
 }
 _NO_VTK = frozenset({"csv"})
 
@@ -366,7 +366,7 @@ _README = (
     "*.vtp     surfaces for VTK and ParaView; *.stl, *.ply and scene.glb hold the same triangles",
     "scene.vti the scan and the masks on its grid, with origin, spacing and direction",
     "scene.glb is in LPS millimetres too, not in metres with y up as glTF has it: turn it in a viewer that expects that",
-    "open_in_paraview.py   opens the folder in ParaView: paraview --script=open_in_paraview.py",
+    "open_in_paraview.py   opens the folder in ParaView; in this folder: paraview --script=open_in_paraview.py",
     "viewer.html   opens in a browser by double click, without a network: slices, surfaces, list of lesions; a coarser copy",
     "scene.json   what was written with which settings, with checksums",
     "",
