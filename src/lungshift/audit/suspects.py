@@ -171,7 +171,7 @@ def _drifts(opinion: Opinion, told: np.ndarray) -> Iterator[Suspect]:
         shared = lesion & opinion.predicted[box]
         if inside.any() and shared.any() and _apart_mm(opinion, box, inside, lesion) >= DRIFT_MM:
             far = float(ndimage.distance_transform_edt(~lesion, sampling=opinion.spacing_mm)[inside].max())
-            yield _suspect(opinion, "boundary-drift", box, inside, far)
+            yield _suspect(opinion, "boundary-drift", (box[0], box[1], box[2]), inside, far)
 
 
 def _apart_mm(opinion: Opinion, box: tuple[slice, ...], inside: np.ndarray, lesion: np.ndarray) -> float:
