@@ -27,7 +27,8 @@ PLANTED: Final[tuple[LabelErrorKind, ...]] = ("removed", "spurious", "shifted", 
 """What is planted, each alone, once in every case."""
 
 _HIT = 0.5
-_RIDGE = 1.0
+_RIDGE, _WEAK = 1.0, 0.05
+_LEAST = 5
 _BODY_HU = -500
 _KINDS: Final[tuple[SuspectKind, ...]] = ("missing-lesion", "spurious-lesion", "boundary-drift")
 
@@ -111,17 +112,17 @@ def examples_of(case: str, opinion: Opinion, rng: np.random.Generator) -> list[E
 
 
 def learn_belief(examples: Sequence[Example]) -> Belief | None:
-    """The regression on examples; None where there are too few of either kind to learn anything."""
+    """The regression on examples; None where fewer than five of them are errors."""
     from scipy.optimize import minimize
 
     rows = np.array([one.features for one in examples], dtype=np.float64)
     wrong = np.array([one.wrong for one in examples], dtype=np.float64)
-    if min(wrong.sum(), len(wrong) - wrong.sum()) < 5:
+    if wrong.sum() < _LEAST:
         return None
     middle, scale = rows.mean(axis=0), rows.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     design, ridge = _design((rows - middle) / scale), np.full(rows.shape[1] + 1, _RIDGE)
-    ridge[0] = 0
+    ridge[0] = _WEAK  # so that examples of one kind alone do not make it sure beyond their number
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         at = design @ weights

@@ -48,6 +48,9 @@ CODES: Mapping[str, tuple[Kind, str]] = {
     "lung-hole": ("label", "A hole in the lung mask where there is lesion or dense lung"),
     "speck": ("label", "Specks of a few voxels"),
     "empty-lesion": ("label", "No lesion is marked"),
+    "missing-lesion": ("label", "Networks see lesion that nobody marked"),
+    "spurious-lesion": ("label", "Lesion is marked where networks see none"),
+    "boundary-drift": ("label", "The outline is far from what networks see"),
 }
 """Every code a finding can have: its kind, and in words what is wrong."""
 

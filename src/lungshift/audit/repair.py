@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +11,9 @@ from lungshift.audit.reading import read_loosely
 from lungshift.ct.case import CaseRecord, Cohort
 from lungshift.errors import CohortError
 from lungshift.files import new_folder, write_json, write_text
-from lungshift.io.dicom import DicomSource
+from lungshift.io.copies import FileSource, files_of, like_of, manifest_entry, manifest_text
 from lungshift.io.nifti import NiftiSource
 from lungshift.io.writing import write_volume
-
-_FileSource = NiftiSource | DicomSource
 
 
 @dataclass(frozen=True)
@@ -58,14 +54,14 @@ def repair_cohort(cohort: Cohort, audits: Path, target: Path) -> tuple[Repaired,
     with new_folder(target) as part:
         told, entries = [], []
         for record in cohort.cases:
-            source = _files_of(record)
+            source = files_of(record)
             done, scan = _repair(record, source, cohort.name, audits, part)
             told.append(done)
             if scan is not None:
-                entries.append(_entry(record, source, scan, target))
+                entries.append(manifest_entry(record, source, target, volume=scan))
         if not entries:
             raise CohortError(f"No case of {cohort.name} can be corrected: {told[0].words}", code="E_EMPTY_COHORT")
-        write_text(part / "manifest.toml", _manifest(cohort, entries))
+        write_text(part / "manifest.toml", manifest_text(cohort, entries, "repaired"))
         write_json(part / "repair.json", [vars(one) for one in told])
     return tuple(told)
 
@@ -74,14 +70,8 @@ def _in_hu(audited: Audited) -> bool:
     return audited.scale is not None and audited.scale.kind == "hu"
 
 
-def _files_of(record: CaseRecord) -> _FileSource:
-    if not isinstance(record.source, NiftiSource | DicomSource):
-        raise CohortError(f"Case {record.case_id} is not in files, so there is nothing to write a corrected copy of.")
-    return record.source
-
-
 def _repair(
-    record: CaseRecord, source: _FileSource, cohort: str, audits: Path, part: Path
+    record: CaseRecord, source: FileSource, cohort: str, audits: Path, part: Path
 ) -> tuple[Repaired, Path | None]:
     """What was done, and the scan to name in the manifest: relative if it was written, None if there is none."""
     audited = audit_case(record, cohort, audits)
@@ -95,51 +85,10 @@ def _repair(
         words = "; ".join(one.evidence for one in audited.findings if one.severity == "error")
         return Repaired(record.case_id, "left out", words), None
     path = Path(f"{record.case_id}.nii.gz")
-    write_volume(reading.case.volume, part / path, like=_like(source))
+    write_volume(reading.case.volume, part / path, like=like_of(source))
     return Repaired(record.case_id, "corrected", _formula(reading.scale)), path
-
-
-def _like(source: _FileSource) -> Path | None:
-    """The file whose grid the copy keeps, if it is one that can be kept."""
-    plain = isinstance(source, NiftiSource) and source.intake.oblique == "refuse" and not source.intake.assume_spacing
-    return source.volume if isinstance(source, NiftiSource) and plain else None
 
 
 def _formula(scale: Scale) -> str:
     estimate = " (estimated)" if scale.kind == "estimate" else ""
     return f"{scale.formula}, from {scale.name}{estimate}"
-
-
-def _entry(record: CaseRecord, source: _FileSource, scan: Path, target: Path) -> dict[str, str]:
-    paths = {"volume": scan, "lung": source.lung, "lesion": source.lesion}
-    words = {name: _from(path, target) for name, path in paths.items() if path is not None}
-    more = {"patient_id": record.patient_id, "site": record.site, "date": record.date}
-    if source.lung is not None:
-        more["lung_source"] = record.lung_source
-    if isinstance(source, DicomSource) and source.series_uid and scan.is_absolute():
-        more["series_uid"] = source.series_uid
-    return {"case_id": record.case_id} | words | {name: value for name, value in more.items() if value}
-
-
-def _from(path: Path, folder: Path) -> str:
-    """The way to a file from the manifest's folder; what was written there is named as it is."""
-    return path.name if len(path.parts) == 1 else os.path.relpath(path.resolve(), folder.resolve())
-
-
-def _manifest(cohort: Cohort, entries: list[dict[str, str]]) -> str:
-    source = _files_of(cohort.cases[0])
-    labels = (source.lung_labels, source.lesion_labels)
-    declared = sorted(frozenset().union(*(one.declared for one in labels)) - {0})
-    head = {"name": f"{cohort.name}-repaired", "licence": cohort.licence, "source": cohort.source}
-    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in head.items() if value]
-    lines += [
-        f"{name} = {sorted(one.chosen)}" for name, one in zip(("lung_labels", "lesion_labels"), labels, strict=True)
-    ]
-    lines.append(f"declared_labels = {declared}")
-    for entry in entries:
-        lines += [
-            "",
-            "[[case]]",
-            *(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in entry.items()),
-        ]
-    return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ likely it is to be an error is another matter, see ``audit.belief``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Literal
 
@@ -116,6 +116,11 @@ class Suspect:
         """Slices that have some of it."""
         return tuple(int(at) + self.box[0].start for at in np.flatnonzero(self.inside.any(axis=(1, 2))))
 
+    def moved(self, slices: int) -> Suspect:
+        """The same on a grid that begins so many slices lower."""
+        box = (slice(self.box[0].start + slices, self.box[0].stop + slices), *self.box[1:])
+        return replace(self, box=box, seat=(self.seat[0] + slices, *self.seat[1:]))
+
     def overlap(self, mask: Bool[np.ndarray, "slice row column"]) -> float:
         """Share of its voxels that lie in a mask of the whole grid."""
         return float(np.count_nonzero(mask[self.box] & self.inside)) / self.voxels
@@ -176,14 +181,15 @@ def _drifts(opinion: Opinion, told: np.ndarray) -> Iterator[Suspect]:
 
 def _apart_mm(opinion: Opinion, box: tuple[slice, ...], inside: np.ndarray, lesion: np.ndarray) -> float:
     """How far two outlines are apart on average: the doubtful volume over the surface of the label."""
-    faces_mm2 = 0.0
-    for axis, mm in enumerate(opinion.spacing_mm):
-        padded = np.pad(lesion, [(int(axis == other), int(axis == other)) for other in range(3)])
-        faces_mm2 += (
-            float(np.count_nonzero(np.diff(padded.view(np.int8), axis=axis))) * np.prod(opinion.spacing_mm) / mm
-        )
+    faces_mm2 = sum(_faces(lesion, axis) * opinion.voxel_ml * 1000 / mm for axis, mm in enumerate(opinion.spacing_mm))
     doubtful_mm3 = float(opinion.doubt[box][inside].sum()) * opinion.voxel_ml * 1000
     return doubtful_mm3 / (_ROUND * faces_mm2)
+
+
+def _faces(mask: np.ndarray, axis: int) -> int:
+    """How many faces across an axis a mask has."""
+    padded = np.pad(mask, [(int(axis == other), int(axis == other)) for other in range(3)])
+    return int(np.count_nonzero(np.diff(padded.view(np.int8), axis=axis)))
 
 
 def _suspect(

@@ -90,6 +90,13 @@ class SliceGrid:
         wanted = max(0, math.floor(low * scale) - margin), min(self.size, math.ceil(high * scale) + margin)
         return low, high, wanted
 
+    def own_pixel(self, row: int, column: int) -> tuple[int, int]:
+        """The slice's own pixel under the middle of a picture's pixel, the nearest one where the picture reaches beyond the slice."""
+        top, left = self._offsets
+        scale = self._side / self.size
+        own = int((row + 0.5) * scale) - top, int((column + 0.5) * scale) - left
+        return min(max(own[0], 0), self.rows - 1), min(max(own[1], 0), self.columns - 1)
+
     def _square(self, array: np.ndarray, fill: float) -> np.ndarray:
         if self.rows == self.columns:
             return array
