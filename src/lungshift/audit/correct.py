@@ -6,20 +6,25 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
 
 from lungshift.audit.judged import KeptSuspect, read_suspects
-from lungshift.ct.case import CaseRecord, Cohort
+from lungshift.ct.case import Case, CaseRecord, Cohort
 from lungshift.ct.volume import Mask
 from lungshift.errors import InputError
 from lungshift.files import new_folder, write_json, write_text
 from lungshift.io.copies import files_of, like_of, manifest_entry, manifest_text
 from lungshift.io.writing import write_mask
+from lungshift.measure.lesions import label_lesions
 
 Decision = Literal["accept", "reject", "unsure"]
 """``accept``: the label is wrong here, change it; ``reject``: it is right; ``unsure``: leave it, ask somebody else."""
 
 FORMAT: Final = 1
+ERASED: Final = ("lesion-outside-lung", "lesion-without-lung", "speck")
+"""Findings that no network made and whose voxels are known all the same: the piece of lesion at their seat, or all on their slices."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Corrected:
     Attributes:
         case: Its id.
         added, erased: Voxels.
-        accepted: How many suspects were accepted.
+        accepted: How many findings were accepted.
+        by_hand: Accepted findings that say nothing of which voxels are wrong, by their codes: to be corrected by a person.
         file: Name of the new label in the manifest's folder; empty where the label stays as it is.
     """
 
@@ -37,6 +43,7 @@ class Corrected:
     added: int = 0
     erased: int = 0
     accepted: int = 0
+    by_hand: tuple[str, ...] = ()
     file: str = ""
 
 
@@ -109,18 +116,38 @@ def correct_labels(
 
 
 def _correct(record: CaseRecord, accepted: Sequence[KeptSuspect], part: Path, *, anew: bool) -> Corrected:
-    if not accepted and not anew:
-        return Corrected(record.case_id)
+    by_hand = tuple(
+        sorted(str(one.entry["kind"]) for one in accepted if not one.has_voxels and one.entry["kind"] not in ERASED)
+    )
+    if len(by_hand) == len(accepted) and not anew:
+        return Corrected(record.case_id, accepted=len(accepted), by_hand=by_hand)
     source = files_of(record)
     case = record.read()
     if case.lesion is None:
         raise InputError(f"{record.case_id} has no lesion mask to correct.", code="E_NO_LESION")
     voxels = case.lesion.voxels.copy()
     for suspect in accepted:
-        for at, inside in suspect.slices().items():
-            voxels[at] ^= inside
+        if suspect.has_voxels:
+            for at, inside in suspect.slices().items():
+                voxels[at] ^= inside
+        elif suspect.entry["kind"] in ERASED:
+            voxels &= ~_pointed_at(case, suspect.entry)
     added = int((voxels & ~case.lesion.voxels).sum())
     erased = int((case.lesion.voxels & ~voxels).sum())
     name = f"{record.case_id}-lesion.nii.gz"
     write_mask(Mask(voxels, case.lesion.geometry), part / name, like=like_of(source))
-    return Corrected(record.case_id, added, erased, len(accepted), name)
+    return Corrected(record.case_id, added, erased, len(accepted), by_hand, name)
+
+
+def _pointed_at(case: Case, entry: Mapping[str, Any]) -> np.ndarray:
+    """The lesion that a finding speaks of."""
+    lesion = case.lesion.voxels if case.lesion is not None else np.zeros(case.volume.geometry.shape, bool)
+    if entry["kind"] == "lesion-without-lung":
+        chosen = np.zeros(lesion.shape, bool)
+        chosen[list(entry["slices"])] = True
+        return np.asarray(lesion & chosen)
+    if entry["kind"] == "lesion-outside-lung" and case.lung is not None:
+        lesion = lesion & ~case.lung.voxels
+    labels = label_lesions(Mask(lesion, case.volume.geometry))
+    number = int(labels[tuple(entry["seat"])])
+    return np.asarray(labels == number) & lesion if number else np.zeros(lesion.shape, bool)

@@ -109,8 +109,19 @@ def rank_judged(found: Iterable[Judged]) -> tuple[Judged, ...]:
     return tuple(sorted(found, key=lambda one: (-one.expected_ml, one.identity)))
 
 
-def write_suspects(found: Sequence[Judged], folder: Path) -> None:
-    """Keep where suspects are, for ``correct_labels``: ``suspects.json``, and a file of masks for each case."""
+def identity_of(finding: Finding) -> str:
+    """What a decision calls a finding that no network made: the same for the same words about the same place."""
+    return digest((finding.cohort, finding.case, finding.code, finding.slices, finding.seat, finding.voxels))[:16]
+
+
+def write_suspects(found: Sequence[Judged], folder: Path, others: Sequence[Finding] = ()) -> None:
+    """Keep where suspects are, for ``correct_labels``: ``suspects.json``, and a file of masks for each case.
+
+    Args:
+        found: What networks doubt.
+        folder: Of the audit.
+        others: Findings of the worklist that no network made; their places are found again in the label.
+    """
     cases: dict[str, list[Judged]] = {}
     for one in found:
         cases.setdefault(f"{one.cohort}/{one.case.case_id}", []).append(one)
@@ -126,6 +137,9 @@ def write_suspects(found: Sequence[Judged], folder: Path) -> None:
                            | {"rows": one.case.rows, "columns": one.case.columns, "file": name, "belief": one.belief}
                            | {"expected_ml": one.expected_ml})  # fmt: skip
         write_arrays(folder / name, masks)
+    for finding in others:
+        entries.append({"id": identity_of(finding), "cohort": finding.cohort, "case": finding.case, "kind": finding.code}
+                       | {"slices": finding.slices, "seat": finding.seat})  # fmt: skip
     write_json(folder / _LIST, {"format": 1, "suspects": entries})
 
 
@@ -137,7 +151,7 @@ def read_suspects(folder: Path) -> dict[str, KeptSuspect]:
     """
     try:
         entries = json.loads((folder / _LIST).read_text())["suspects"]
-        return {entry["id"]: KeptSuspect(folder / entry["file"], entry) for entry in entries}
+        return {entry["id"]: KeptSuspect(folder / entry.get("file", ""), entry) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder} holds no audit whose suspects could be corrected ({type(error).__name__}); expected {_LIST}, as lungshift "
@@ -157,6 +171,11 @@ class KeptSuspect:
     def case(self) -> tuple[str, str]:
         """Cohort and case id."""
         return str(self.entry["cohort"]), str(self.entry["case"])
+
+    @property
+    def has_voxels(self) -> bool:
+        """Whether its voxels are kept; else its place is found again in the label."""
+        return "file" in self.entry
 
     def slices(self) -> dict[int, Bool[np.ndarray, "row column"]]:
         """Its voxels on the scan's own pixels, by slice."""

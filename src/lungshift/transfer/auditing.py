@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from lungshift.audit.belief import Example, beliefs_without, examples_of
 from lungshift.audit.judged import Judged, rank_judged
 from lungshift.audit.suspects import Opinion, find_suspects
+from lungshift.ct.case import Cohort
 from lungshift.measure.conventions import Convention
 from lungshift.measure.interval import Estimate, estimate
 from lungshift.measure.overlap import count_slices
 from lungshift.transfer.looks import pixel_mm_of
-from lungshift.transfer.out_of_fold import OutOfFold, opinions
+from lungshift.transfer.out_of_fold import OutOfFold, opinions, predict_out_of_fold
+from lungshift.transfer.protocol import Protocol
 from lungshift.transfer.watcher import Silent, Watcher
 
 
@@ -113,3 +116,51 @@ def worth_of(
         patients += [case.patient_id] * int(seen.sum())
     estimates = {k: estimate(np.concatenate(parts), cases, patients, convention, "dice") for k, parts in tables.items()}
     return Worth(estimates[0], {k: estimates[k] for k in wanted if k}, convention)
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedCohort:
+    """What networks doubt in the labels of one cohort.
+
+    Attributes:
+        found: What the networks say.
+        suspects: The largest expected error first.
+        worth: What the networks' F1 is and would be were the list right.
+    """
+
+    found: OutOfFold
+    suspects: tuple[Judged, ...]
+    worth: Worth
+
+
+def judge_cohorts(
+    protocol: Protocol,
+    cohorts: Sequence[Cohort],
+    folder: Path,
+    *,
+    folds: int = 4,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+) -> tuple[JudgedCohort, ...]:
+    """Train networks out of fold on each cohort that has labels and judge them; a run that was stopped goes on.
+
+    Args:
+        protocol: Pictures, network, training, seeds; see ``predict_out_of_fold``.
+        cohorts: Those without lesion masks are passed over.
+        folder: Where checkpoints and predictions go, a folder for each cohort.
+        folds: Groups of patients.
+        device: ``auto``, ``cpu``, ``cuda``.
+        watcher: Is told how it goes on.
+
+    Raises:
+        CohortError, ProtocolError: As for ``predict_out_of_fold``.
+    """
+    judged = []
+    for cohort in cohorts:
+        if all(case.source.has_lesion for case in cohort.cases):
+            found = predict_out_of_fold(
+                protocol, cohort, folder / "models" / cohort.name, folds=folds, device=device, watcher=watcher
+            )
+            suspects = judge_labels(found, watcher)
+            judged.append(JudgedCohort(found, suspects, worth_of(found, suspects)))
+    return tuple(judged)
