@@ -50,10 +50,11 @@ KINDS: dict[LabelErrorKind, tuple[str, ...]] = {
     "outside_lung": ("lesion-outside-lung", "lesion-without-lung", "lesion-in-bone"),
     "spurious": ("lesion-in-air",),
     "shifted": ("lesion-outside-lung", "lesion-in-air", "lesion-without-lung"),
-    "dilated": ("lesion-in-air", "lesion-outside-lung"),
+    "dilated": ("too-wide",),
     "removed": (),
 }
 """The codes that name each planted label error; nothing but a model can see a lesion that nobody marked."""
+_PARTS_OF_THE_PAGE = ("phantoms", "real", "labels")
 _FLIPS = [axes for size in (1, 2, 3) for axes in combinations(range(3), size)]
 _PARTS = {
     "lower half": (0.0, 0.5),
@@ -69,15 +70,18 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--data", type=Path, default=Path("../shared/data"))
     words.add_argument("--patients", type=int, default=20, help="clean phantom patients of each site")
-    words.add_argument("--only", choices=("phantoms", "real"))
+    words.add_argument("--only", choices=_PARTS_OF_THE_PAGE)
     words.add_argument("--output", type=Path)
     asked = words.parse_args()
     page = asked.output / "README.md" if asked.output else None
     parts = _parts_of(page)
-    if asked.only != "real":
+    there = (asked.data / COHORTS[0]).is_dir()
+    if asked.only in (None, "phantoms"):
         parts["phantoms"] = "\n".join(phantoms(asked.patients))
-    if asked.only != "phantoms" and (asked.data / COHORTS[0]).is_dir():
+    if asked.only in (None, "real") and there:
         parts["real"] = "\n".join(real(asked.data, asked.output))
+    if asked.only in (None, "labels") and there:
+        parts["labels"] = "\n".join(labels(asked.data))
     text = "\n".join([_about(), *(f"<!-- {name} -->\n\n{part.strip()}\n" for name, part in parts.items())])
     print(text)
     if page:
@@ -93,10 +97,10 @@ def _about() -> str:
 def _parts_of(page: Path | None) -> dict[str, str]:
     """The parts of an earlier page; empty where there are none."""
     text = page.read_text() if page and page.exists() else ""
-    pieces = [text.partition(f"<!-- {name} -->\n")[2].partition("\n<!-- ")[0] for name in ("phantoms", "real")]
+    pieces = [text.partition(f"<!-- {name} -->\n")[2].partition("\n<!-- ")[0] for name in _PARTS_OF_THE_PAGE]
     return dict(
         zip(
-            ("phantoms", "real"),
+            _PARTS_OF_THE_PAGE,
             (one or "Not run: the real cohorts are not beside this checkout." for one in pieces),
             strict=True,
         )
@@ -173,7 +177,7 @@ def real(data: Path, output: Path | None) -> list[str]:
             seen.add(cohort.name, record.read())
     if output:
         pictures(cohorts, output)
-    return [*_as_they_are(found), *_turned(seen), *_values(seen), *_slices(seen), *_labels(seen), *_doubled(cohorts)]
+    return [*_as_they_are(found), *_turned(seen), *_values(seen), *_slices(seen), *_doubled(cohorts)]
 
 
 class Tally:
@@ -193,7 +197,6 @@ class Tally:
         self._turn(cohort, case)
         self._window(cohort, case)
         self._cut(cohort, case)
-        self._spoil_labels(cohort, case)
 
     def count(self, cohort: str, what: str, right: bool) -> None:
         """One more thing was planted, and named for what it is or not."""
@@ -248,7 +251,8 @@ class Tally:
         hit = any(one.code == "slice-doubled" and middle + 1 in one.slices for one in found)
         self.count(cohort, "a slice doubled", hit)
 
-    def _spoil_labels(self, cohort: str, case: Case) -> None:
+    def spoil_labels(self, cohort: str, case: Case) -> None:
+        """Plant one label error of each kind into copies of a case."""
         before = Counter(one.code for one in label_findings(case))
         body = case.volume.hu > -300
         for number, (kind, names) in enumerate(KINDS.items()):
@@ -423,6 +427,14 @@ def _slices(seen: Tally) -> list[str]:
     ]
 
 
+def labels(data: Path) -> list[str]:
+    seen = Tally()
+    for cohort in (read_cohort(data / name) for name in COHORTS):
+        for record in cohort.cases:
+            seen.spoil_labels(cohort.name, record.read())
+    return _labels(seen)
+
+
 def _labels(seen: Tally) -> list[str]:
     whats = [what for name, what in seen.planted if name == COHORTS[1] and what.startswith("label")]
     rows = [(what, *(f"{seen.named[name, what]} of {seen.planted[name, what]}" for name in COHORTS)) for what in whats]
@@ -430,7 +442,7 @@ def _labels(seen: Tally) -> list[str]:
         "## Label errors planted into real labels",
         "",
         "One error a copy, over 0.1 ml, found on its slices by a code that names it and was not there before. A ball of healthy lung that is called lesion is hidden where it touches a true "
-        "lesion; a mask drawn too wide is not seen by HU of the whole piece; a lesion that nobody marked takes a model.",
+        "lesion; a lesion that nobody marked takes a model.",
         "",
         *table(("planted", *COHORTS), rows),
     ]

@@ -15,7 +15,7 @@ from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.prepare.phantom import phantom_case
 from lungshift.prepare.phantom_errors import LabelError
-from lungshift.prepare.phantom_site import SITE_A, SITE_B
+from lungshift.prepare.phantom_site import SITE_A, SITE_B, Site
 
 CASE = chest(slices=12, slice_mm=3.0)
 
@@ -202,8 +202,8 @@ def test_a_mask_that_was_enlarged_from_a_coarser_grid_is_blocky(coarse: int, per
 
 
 @pytest.mark.parametrize("site", [SITE_A, replace(SITE_B, hu_offset=0)], ids="AB")
-def test_clean_phantoms_have_no_errors_and_no_warnings(site: object) -> None:
-    small = replace(site, size=128, pixel_mm=2.8)  # type: ignore[type-var]
+def test_clean_phantoms_have_no_errors_and_no_warnings(site: Site) -> None:
+    small = replace(site, size=128, pixel_mm=2.8)
     for patient in range(3):
         assert [one for one in label_findings(phantom_case(31, patient, small)) if one.severity != "note"] == []
 
@@ -220,3 +220,13 @@ def test_a_mask_shifted_by_three_slices_leaves_the_lung_and_covers_healthy_lung(
     codes = {one.code for one in label_findings(case)}
 
     assert {"lesion-outside-lung", "lesion-in-air"} & codes
+
+
+@pytest.mark.parametrize("site", [SITE_A, replace(SITE_B, hu_offset=0)], ids="AB")
+def test_outlines_with_a_rim_of_healthy_lung_are_too_wide_and_generous_ones_are_not(site: Site) -> None:
+    small = replace(site, size=128, pixel_mm=2.8)
+    wide = phantom_case(51, 1, small, label_errors=(LabelError("dilated", 1),))
+    (finding,) = found(wide, "too-wide")
+    assert finding.numbers["inside_hu"] - finding.numbers["around_hu"] < 40
+
+    assert found(phantom_case(51, 1, replace(small, annotation="generous")), "too-wide") == []

@@ -30,7 +30,7 @@ from lungshift.files import digest, write_arrays, write_json
 from lungshift.prepare.lungmask import threshold_lungs
 from lungshift.prepare.prepared import prepare_cohort
 
-AUDIT = 1
+AUDIT = 2
 """Number of the audit's rules; it changes whenever the same case could get other findings, and with it what is kept on disk."""
 
 _PICTURE = 160

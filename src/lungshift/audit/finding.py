@@ -39,6 +39,7 @@ CODES: Mapping[str, tuple[Kind, str]] = {
     "lesion-outside-lung": ("label", "Lesion where there is no lung"),
     "lesion-without-lung": ("label", "Lesion on slices without any lung"),
     "lesion-in-air": ("label", "Lesion as thin as air or healthy lung"),
+    "too-wide": ("label", "Outlines drawn wider than the lesion"),
     "lesion-in-vessel": ("label", "Lesion that lies along a vessel"),
     "lesion-in-bone": ("label", "Lesion as dense as bone"),
     "orphan": ("label", "A lesion on one slice only"),

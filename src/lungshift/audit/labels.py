@@ -28,6 +28,7 @@ SLICE_WISE, BLOCKY = 5.0, 0.25
 
 _AROUND_MM = (3.0, 15.0)
 _LEAST_VOXELS, _LEAST_SHELL = 100, 100
+_RIM_MM, _LEAST_AREA, _PLEURA_PX = 3.0, 20, 2
 _SPECK_ML, _SPECK_VOXELS = 0.01, 8
 _ORPHAN_FACTOR = 3.0
 _GAP_MM2, _GAP_VOXELS, _GAP_MM = 20.0, 8, 9.0
@@ -57,7 +58,7 @@ def label_findings(case: Case, *, cohort: str = "") -> tuple[Finding, ...]:
     found = [*look.specks(), *look.orphans(), *look.gaps(), *look.style()]
     if case.lung is not None and case.lung.voxels.any():
         found += [*look.outside(), *look.without_lung(), *look.holes()]
-    return (*found, *look.densities())
+    return (*found, *look.too_wide(), *look.densities())
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +267,42 @@ class _Look:
                 numbers={"period": float(period), "share": share},
             )
 
+    def too_wide(self) -> Iterator[Finding]:
+        """Whether the outermost millimetres of all that is marked, away from the pleura, are nothing but healthy lung."""
+        if self.lung is None:
+            return
+        rim, around = self._beside_the_outline()
+        if min(len(rim), len(around)) < _LEAST_SHELL:
+            return
+        inside, beside = float(np.median(rim)), float(np.median(around))
+        if inside - beside >= HEALTHY_HU:
+            return
+        slices = tuple(int(at) for at in np.flatnonzero(self.lesion.voxels.any(axis=(1, 2))))
+        yield self.finding(
+            "too-wide",
+            "warning",
+            f"the outermost {_RIM_MM:g} mm of what is marked have a median of {inside:.0f} HU, the lung beside them {beside:.0f} HU",
+            "The outlines hold a rim of healthy lung: redraw them, or say that they are generous.",
+            slices=slices,
+            voxels=len(rim),
+            seat=self.lesions[0].seat,
+            numbers={"inside_hu": inside, "around_hu": beside},
+        )
+
+    def _beside_the_outline(self) -> tuple[np.ndarray, np.ndarray]:
+        """HU just inside the outlines and a little outside of them, slice by slice, in the lung only."""
+        rim, around = [np.zeros(0)], [np.zeros(0)]
+        pixel_mm = self.spacing_mm[1:]
+        for index in np.flatnonzero(np.count_nonzero(self.lesion.voxels, axis=(1, 2)) >= _LEAST_AREA):
+            box = _box(self.lesion.voxels[index], [int(_AROUND_MM[1] / mm) + 2 for mm in pixel_mm])
+            lesion, lung, hu = (part[index][box] for part in (self.lesion.voxels, self.lung_voxels, self.volume.hu))
+            deep = ndimage.distance_transform_edt(lesion, sampling=pixel_mm)
+            away = ndimage.distance_transform_edt(~lesion, sampling=pixel_mm)
+            free = ndimage.binary_erosion(lung, iterations=_PLEURA_PX)
+            rim.append(hu[(deep > 0) & (deep <= _RIM_MM) & free])
+            around.append(hu[(away > _AROUND_MM[0]) & (away < _AROUND_MM[1]) & lung])
+        return np.concatenate(rim), np.concatenate(around)
+
     def densities(self) -> Iterator[Finding]:
         """Lesions that are nothing but healthy lung, vessel or bone by their HU."""
         for lesion in self.lesions:
@@ -332,6 +369,13 @@ class _Look:
             seat=lesion.seat,
             numbers={"share": share},
         )
+
+
+def _box(picture: np.ndarray, margins: list[int]) -> tuple[slice, slice]:
+    """The rows and columns that hold what is set, with a margin; something is."""
+    lines = [np.flatnonzero(picture.any(axis=axis)) for axis in (1, 0)]
+    rows, columns = (slice(max(0, int(at[0]) - m), int(at[-1]) + 1 + m) for at, m in zip(lines, margins, strict=True))
+    return rows, columns
 
 
 def _slices(box: tuple[slice, ...]) -> tuple[int, ...]:
