@@ -76,7 +76,9 @@ def test_the_page_explains_every_code_in_a_table_and_no_other() -> None:
     looked_for = page.partition("## What it looks for")[2].partition("\n## ")[0].splitlines()
 
     named = {word for row in rows for word in re.findall(r"`([a-z0-9-]+)`", row)}
-    listed = {word for row in looked_for if row.startswith("|") for word in re.findall(r"`([a-z0-9-]+)`", row.split("|")[2])}
+    listed = {
+        word for row in looked_for if row.startswith("|") for word in re.findall(r"`([a-z0-9-]+)`", row.split("|")[2])
+    }
 
     assert named >= set(CODES)
     assert listed <= set(CODES)
