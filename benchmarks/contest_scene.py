@@ -52,9 +52,9 @@ def csv_module(folder: str, affine: list[list[float]], decimals: int | None) -> 
     return work
 
 
-def raw_write(folder: str, name: str) -> Work:
+def raw_write(folder: str, file: str) -> Work:
     """The bytes of a file that is there, written from memory in one call; flushes and checks nothing."""
-    data = (Path(folder) / name).read_bytes()
+    data = (Path(folder) / file).read_bytes()
 
     def work() -> int:
         with open(Path(folder) / "raw.csv", "wb", buffering=0) as stream:

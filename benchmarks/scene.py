@@ -89,7 +89,7 @@ def _tables(folder: Path, rounds: int, *, straight: bool) -> list[Result]:
         "ours": ours,
         "csv": Contestant(_M + "csv_module", decimals=2, **shared),
         "plain": Contestant(_M + "csv_module", decimals=None, **shared),
-        "raw": Contestant(_M + "raw_write", folder=shared["folder"], name="ours.csv"),
+        "raw": Contestant(_M + "raw_write", folder=shared["folder"], file="ours.csv"),
     }
     with all_of(*contestants.values()):
         ns = {one: 1e9 * cpu / rows for one, cpu in take_turns(contestants, rounds).items()}
