@@ -27,6 +27,7 @@ COMMANDS = (
     "fine-tune",
     "evaluate",
     "predict",
+    "quantify",
     "scene",
     "follow-up",
     "transfer",
