@@ -2,9 +2,10 @@
 
 Each quantity is measured on every repeat, by every model if there are several. The variance within a model is the mean over models of the
 variance over its repeats; between models it is the variance of the models' means; the two add up. With so few repeats 1.96 would be too
-small, so Student's t with the degrees of freedom of Welch and Satterthwaite stands in its place: ``limits`` hold 95 % of single results,
-and two results of one patient differ by more than ``coefficient`` in 5 % of cases if nothing has changed (Bland and Altman, Statistical
-Methods in Medical Research 8:135, 1999, with t for 1.96).
+small, so Student's t stands in its place: ``limits`` hold 95 % of single results, and two results of one patient differ by more than
+``coefficient`` in 5 % of cases if nothing has changed (Bland and Altman, Statistical Methods in Medical Research 8:135, 1999, with t for
+1.96). Its degrees of freedom count repeats only: limits are of these models, and say nothing of others that might have been trained, of
+which two or three models know next to nothing.
 """
 
 from __future__ import annotations
@@ -76,11 +77,4 @@ def _spread(values: np.ndarray) -> Spread:
         return Spread(float("nan"), 0.0, values.size, models)
     within = float(values.var(axis=1, ddof=1).mean())
     between = float(values.mean(axis=1).var(ddof=1)) if models > 1 else 0.0
-    return Spread(float(np.sqrt(within + between)), _freedom(within, between, models, repeats), values.size, models)
-
-
-def _freedom(within: float, between: float, models: int, repeats: int) -> float:
-    plain = models * (repeats - 1)
-    if not between:
-        return float(plain)
-    return (within + between) ** 2 / (within**2 / plain + between**2 / (models - 1))
+    return Spread(float(np.sqrt(within + between)), float(models * (repeats - 1)), values.size, models)

@@ -72,6 +72,7 @@ _SHOWN_LESIONS = 5
 _BAR_PX = 92
 _MOST_FLAGS = 5
 _COLUMNS = 100
+_LEAST = 0.005
 _NO_BREAK = "\u00a0"
 
 
@@ -300,6 +301,8 @@ def _figure(value: float, name: str = "") -> str:
     if math.isnan(value):
         return "undefined"
     whole = name.endswith(("hu", "severity", "severity_score", "lesions", "lesions_counted"))
+    if 0 < abs(value) < _LEAST and not whole:
+        return "under 0.01"
     one = 1.0 if name.endswith("percent") else 10.0
     digits = 0 if whole or abs(value) >= 100 or value == 0 else 1 if abs(value) >= one else 2
     return f"{value:.{digits}f}".replace("-", "−")
