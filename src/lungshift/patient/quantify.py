@@ -258,7 +258,8 @@ def _judge(case: Case, checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
 
 
 def _sentence(evidence: str, remedy: str) -> str:
-    return f"{evidence[:1].upper()}{evidence[1:]}. {remedy}."
+    said = (part.rstrip(".") for part in (evidence[:1].upper() + evidence[1:], remedy))
+    return " ".join(f"{part}." for part in said)
 
 
 def _require_same_scan(told: Mapping[str, Any], checksums: Mapping[str, tuple[str, ...]], folder: Path) -> None:
