@@ -25,7 +25,7 @@ from lungshift.patient import registration
 from lungshift.patient.followup import expansion_of
 from lungshift.patient.registration import Registration, lung_box_mm, register_lungs
 from lungshift.prepare.phantom_dates import CHANGES, PlantedChange, phantom_dates
-from lungshift.prepare.phantom_motion import Breathing, Motion, draw_motion, move_mask, move_volume
+from lungshift.prepare.phantom_motion import Breathing, Motion, draw_motion, move_scan
 from lungshift.prepare.phantom_site import Site
 
 SITES = {
@@ -100,7 +100,7 @@ def run_pair(group: str, earlier: Case, later: Case, motion: Motion, planted: Se
     try:
         found = register_lungs(earlier, later)
     except LungshiftError as error:
-        return _refused(group, error.code, motion)
+        return _refused(group, error.code)
     seconds = time.process_time() - started
     points, truth, true_local = _truth(earlier, motion)
     distance = np.linalg.norm(found.later_mm(points) - truth, axis=1)
@@ -221,9 +221,8 @@ def _percentiles(values: np.ndarray) -> tuple[float, float]:
     return float(middle), float(far)
 
 
-def _refused(group: str, code: str, motion: Motion) -> Trial:
+def _refused(group: str, code: str) -> Trial:
     nan, pair = float("nan"), (float("nan"), float("nan"))
-    del motion
     return Trial(group, code, pair, pair, nan, pair, pair, nan, pair, nan, nan, nan, (), {}, nan)
 
 
@@ -271,12 +270,10 @@ def run_real(data: Path, seed: int) -> Trial:
     motion = draw_motion(rng, Breathing(), *lung_box_mm(first.lung))
     hu, lesion, planted = change_lesions(rng, first)
     grid = _taller(first.volume.geometry)
-    moved = move_volume(hu, first.volume.geometry, motion, grid)
+    shares = [mask.astype(np.float32) for mask in (first.lung.voxels, lesion)]
+    moved, (lung, lesion) = move_scan(hu, shares, first.volume.geometry, motion, grid)
     moved = np.clip(moved + np.rint(rng.normal(0, 15, moved.shape)), -1024, 3071).astype(np.int16)
-    lung = move_mask(first.lung.voxels, first.volume.geometry, motion, grid)
-    later = Case(
-        Volume(moved, grid), Mask(lung, grid), Mask(move_mask(lesion, first.volume.geometry, motion, grid), grid)
-    )
+    later = Case(Volume(moved, grid), Mask(lung, grid), Mask(lesion, grid))
     where = [_placed(change, motion) for change in planted]
     return run_pair("coronacases_001, deformed", first, later, motion, where)
 
@@ -347,15 +344,16 @@ def run_real_strangers(data: Path, number: int) -> Trial:
     return _strangers("two patients, coronacases", read_real(data, number), read_real(data, (number + 1) % 10))
 
 
-def tasks(pairs: int, thick: int, strangers: int, data: Path) -> Iterator[tuple[str, Any]]:
-    """Everything to be run, by a name of its own."""
-    yield from ((f"thin{n}", lambda n=n: run_phantom("3 mm slices", n)) for n in range(pairs))
-    yield from ((f"thick{n}", lambda n=n: run_phantom("7 mm slices", 100 + n)) for n in range(thick))
-    for n in range(strangers):
+def tasks(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Everything to be run, by a name of its own; what matters most comes first."""
+    data, real = options.data, (options.data / "coronacases10").is_dir()
+    yield from ((f"thin{n}", lambda n=n: run_phantom("3 mm slices", n)) for n in range(options.pairs))
+    yield from ((f"thick{n}", lambda n=n: run_phantom("7 mm slices", 100 + n)) for n in range(options.thick))
+    yield from ((f"real{n}", lambda n=n: run_real(data, n)) for n in range(options.real * real))
+    for n in range(options.strangers):
         yield f"stranger{n}", lambda n=n: run_strangers("3 mm slices", 200 + n)
-    if (data / "coronacases10").is_dir():
-        yield from ((f"real{n}", lambda n=n: run_real(data, n)) for n in range(4))
-        yield from ((f"realstranger{n}", lambda n=n: run_real_strangers(data, n)) for n in range(5))
+    for n in range(options.real_strangers * real):
+        yield f"realstranger{n}", lambda n=n: run_real_strangers(data, n)
 
 
 def to_markdown(trials: Sequence[Trial], how: str) -> str:
@@ -495,14 +493,16 @@ def main() -> None:
     """Run all pairs, keeping each when it is done, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=50)
-    parser.add_argument("--thick", type=int, default=15)
-    parser.add_argument("--strangers", type=int, default=15)
+    parser.add_argument("--thick", type=int, default=10)
+    parser.add_argument("--strangers", type=int, default=10)
+    parser.add_argument("--real", type=int, default=2, help="deformations of a real chest, where one lies at --data")
+    parser.add_argument("--real-strangers", type=int, default=3)
     parser.add_argument("--data", type=Path, default=_BESIDE)
     parser.add_argument("--output", type=Path, help="the page; a JSON of every pair lies beside it")
     parser.add_argument("--keep", type=Path, help="a folder of finished pairs, which are not run again")
     options = parser.parse_args()
     started, trials = time.process_time(), []
-    for name, run in tasks(options.pairs, options.thick, options.strangers, options.data):
+    for name, run in tasks(options):
         trials.append(_kept(name, run, options.keep))
         print(
             f"{name}: {trials[-1].refused or trials[-1].error_mm} {time.process_time() - started:.0f} CPU s", flush=True

@@ -371,7 +371,10 @@ def definitions(follow: FollowUp) -> list[tuple[str, str]]:
             "The interval of the change leaves out 0, both against the earlier volume as it was and against that volume taken larger or smaller as the "
             "lung around it expanded (a lesion is not called grown because the patient breathed in). Otherwise: stable.",
         ),
-        ("New, gone", "No lesion of the other date overlaps, nor comes near as said below."),
+        (
+            "New, gone",
+            "No lesion of the other date overlaps, nor comes near as said below. A faint or small one may have been there and not been drawn.",
+        ),
         (
             "Merged, split",
             "Several lesions of one date hang together with one of the other. Merged and split: several with several, where which became which cannot be told.",
