@@ -23,7 +23,9 @@ from lungshift.ct.case import Case
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import GeometryError, InputError
+from lungshift.files import sha256
 from lungshift.measure.lesions import find_lesions
+from lungshift.show import viewer
 from lungshift.show.coarse import coarse_geometry
 from lungshift.show.figures import BOTH, PREDICTION, PREDICTION_ONLY, REFERENCE
 from lungshift.show.viewer import VOXELS, ViewerDate, render_viewer, write_viewer
@@ -105,6 +107,12 @@ def test_the_page_says_what_it_is_for_and_whose_software_it_holds(text: str) -> 
     assert RESEARCH_ONLY in text
     assert "Copyright (c) 2021, Niivue" in text
     assert "BSD 2-Clause License" in text
+
+
+def test_the_library_is_the_published_one_unchanged() -> None:
+    vendor = Path(viewer.__file__).parent / "vendor"
+
+    assert sha256(vendor / "niivue-0.69.0.umd.js") in (vendor / "niivue-0.69.0.LICENSE.txt").read_text()
 
 
 def test_without_scripts_the_lesions_can_still_be_read(text: str) -> None:

@@ -305,7 +305,7 @@ def _about(dates: Sequence[ViewerDate], grids: Sequence[Geometry]) -> str:
             f"{_by(of.shape[::-1])} of {_by(f'{one:.2f}' for one in of.spacing_mm[::-1])} mm."
         )
     return (
-        f"Pictures are of a coarser copy along the patient's own axes. {' '.join(sizes)} HU are in steps of {_STEP_HU}. "
+        f"Pictures are of a coarser copy along the patient's own axes. {' '.join(sizes)} HU are in steps of {_STEP_HU}, from {AIR_HU} to {_HIGHEST_HU}. "
         "Lists and volumes are of the whole scan."
     )
 
