@@ -44,7 +44,7 @@ def test_thick_slices_stay_and_the_pixels_become_coarser() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(geometries(SHAPE), st.integers(20, 400))
+@given(geometries(SHAPE), st.integers(250, 600))
 def test_every_grid_is_covered_and_the_limit_is_kept(geometry: Geometry, voxels: int) -> None:
     grid = coarse_geometry(geometry, voxels)
 
