@@ -56,24 +56,38 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("pairs", nargs="+", type=Path)
     words.add_argument("--output", type=Path)
+    words.add_argument("--picture", type=Path, help="The slices where the two differ most, as PNG.")
     asked = words.parse_args()
     text = ["# Lungs: a model beside the threshold", "", *__doc__.split("\n\n")[2].splitlines(), ""]
+    shown: list[Shown] = []
     for model, cohort in zip(asked.pairs[::2], asked.pairs[1::2], strict=True):
-        text += report(load_checkpoint(model), read_cohort(cohort))
+        text += report(load_checkpoint(model), read_cohort(cohort), shown)
         print("\n".join(text))
+    if asked.picture:
+        draw(shown, asked.picture)
     if asked.output:
         asked.output.write_text("\n".join(text) + "\n")
 
 
-def report(checkpoint: Checkpoint, cohort: Cohort) -> list[str]:
-    """A section of the page.
+@dataclass(frozen=True)
+class Shown:
+    """A slice of a case where a kind of mask is furthest behind the other."""
+
+    title: str
+    weight: int
+    hu: np.ndarray
+    masks: dict[str, np.ndarray]
+
+
+def report(checkpoint: Checkpoint, cohort: Cohort, shown: list[Shown]) -> list[str]:
+    """A section of the page; slices worth a look are added to ``shown``.
 
     Raises:
         LeakageError: The model knows a case.
     """
     if known := find_known(checkpoint, cohort, cohort.cases):
         raise LeakageError(f"The model knows {', '.join(known)}.")
-    rows = list(judge(checkpoint, cohort))
+    rows = list(judge(checkpoint, cohort, shown))
     seen = "; ".join(f"{part['role']} {', '.join(part['patients'])}" for part in checkpoint.trained_on)
     trained = checkpoint.trained_on[0]["cohort"]
     return [
@@ -89,7 +103,7 @@ def report(checkpoint: Checkpoint, cohort: Cohort) -> list[str]:
     ]
 
 
-def judge(checkpoint: Checkpoint, cohort: Cohort) -> Iterator[Row]:
+def judge(checkpoint: Checkpoint, cohort: Cohort, shown: list[Shown]) -> Iterator[Row]:
     """Every case by both kinds of mask."""
     predictor = Predictor.of(checkpoint, "cpu")
     makers: dict[str, Callable[[Volume], Mask]] = {
@@ -97,11 +111,56 @@ def judge(checkpoint: Checkpoint, cohort: Cohort) -> Iterator[Row]:
         "model": lambda volume: predict_lungs(predictor, volume),
     }
     for case in cohort.read():
+        masks = {}
         for kind in KINDS:
             started = time.process_time()
-            found = _made(makers[kind], case.volume)
+            masks[kind] = _made(makers[kind], case.volume)
             spent = time.process_time() - started
-            yield Row(case.case_id, case.patient_id, kind, count(case, found), spent)
+            yield Row(case.case_id, case.patient_id, kind, count(case, masks[kind]), spent)
+        shown += worth_a_look(f"{cohort.name} {case.case_id}", case, masks)
+
+
+def worth_a_look(name: str, case: Case, masks: dict[str, np.ndarray]) -> list[Shown]:
+    """The slice where the threshold misses most lesion that the model has, and where the model has most that no reader drew."""
+    assert case.lung is not None
+    assert case.lesion is not None
+    gain = (case.lesion.voxels & masks["model"] & ~masks["threshold"]).sum(axis=(1, 2))
+    stray = (masks["model"] & ~case.lung.voxels & ~masks["threshold"]).sum(axis=(1, 2))
+    drawn = {"reader": case.lung.voxels, **masks, "lesion": case.lesion.voxels}
+    return [
+        Shown(
+            f"{name}, slice {index}: {words}",
+            int(weight[index]),
+            case.volume.hu[index],
+            {kind: mask[index] for kind, mask in drawn.items()},
+        )
+        for words, weight in (("lesion that the threshold leaves out", gain), ("model beyond the reader", stray))
+        for index in [int(weight.argmax())]
+    ]
+
+
+def draw(shown: list[Shown], path: Path) -> None:
+    """Four slices of each kind, those that differ most, one a case."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.lines import Line2D
+
+    colours = {"reader": "#4daf4a", "threshold": "#00bfff", "model": "#ff3b30", "lesion": "#ffd60a"}
+    figure, axes = pyplot.subplots(2, 4, figsize=(16, 8.6))
+    for row, words in zip(axes, ("leaves out", "beyond the reader"), strict=True):
+        kind = sorted((one for one in shown if words in one.title), key=lambda one: -one.weight)[:4]
+        for axis, one in zip(row, kind, strict=False):
+            axis.imshow(one.hu, cmap="gray", vmin=-1000, vmax=300)
+            for name, mask in one.masks.items():
+                if mask.any():
+                    axis.contour(mask, [0.5], colors=colours[name], linewidths=1.0 if name != "lesion" else 0.6)
+            axis.set_title(one.title, fontsize=8)
+            axis.axis("off")
+    figure.legend(handles=[Line2D([], [], color=colour, label=name) for name, colour in colours.items()], loc="lower center", ncol=4)  # fmt: skip
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.savefig(path, dpi=70)
 
 
 def count(case: Case, found: np.ndarray) -> dict[str, np.ndarray]:

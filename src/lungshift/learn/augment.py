@@ -20,7 +20,8 @@ _AIR_HU = -1000.0
 _SPAN_HU = 1400.0
 _DRAWS = 16
 _PATCHES = 3
-_DENSE_HU = (-400.0, 100.0)
+_DENSE_HU = (-450.0, 30.0)
+_MOTTLE_HU = 80.0
 _BUMPS = 5
 
 
@@ -81,7 +82,10 @@ def _change_intensity(
 
 
 def _consolidate(hu: Tensor, lung: Tensor, probability: float, seeds: list[int]) -> None:
-    """Paint dense patches into some slices' lungs, in place; what is denser already, vessels say, stays as it is."""
+    """Paint dense patches into some slices' lungs, in place; what is denser already, vessels say, stays as it is.
+
+    They are mottled: even ones taught a network that stomach, aorta and liver are lung.
+    """
     for image, mask, seed in zip(hu, lung, seeds, strict=True):
         generator = torch.Generator().manual_seed(~seed & 0xFFFFFFFF)  # the other changes stay what they are without it
         places = mask.nonzero()
@@ -89,8 +93,14 @@ def _consolidate(hu: Tensor, lung: Tensor, probability: float, seeds: list[int])
         if often < probability and len(places):
             patches = [_patch(places, mask.shape, generator) for _ in range(1 + int(number * _PATCHES))]
             share = torch.stack(patches).amax(dim=0) * mask
-            low, high = _DENSE_HU
-            image.add_(share * (low + density * (high - low) - image).clamp_min(0))
+            dense = _DENSE_HU[0] + density * (_DENSE_HU[1] - _DENSE_HU[0]) + _mottle(mask.shape, generator)
+            image.add_(share * (dense - image).clamp_min(0))
+
+
+def _mottle(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Grain of about four pixels in HU, as air and vessels make it in a consolidation."""
+    grain = torch.randn(1, 1, *(-(-n // 4) for n in shape), generator=generator) * _MOTTLE_HU
+    return functional.interpolate(grain, tuple(shape), mode="bicubic", align_corners=False)[0, 0]
 
 
 def _patch(places: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
