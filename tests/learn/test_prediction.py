@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +132,26 @@ def test_lungs_may_be_added_as_the_slices_pass() -> None:
     found = predict_source(ours, InMemory.of(tiny_case(lung=False)), add_lungs)
 
     np.testing.assert_array_equal(np.stack([one.lesion for one in found]), predict(ours, case).voxels)
+
+
+def test_memory_does_not_grow_with_the_slices(tmp_path: Path) -> None:
+    ours, peaks = predictor(), []
+    for slices in (128, 128, 384):  # the first has what is made once; thumbnails are 64 at most
+        case = tiny_case(slices=slices)
+        scan, lung = tmp_path / "scan.nii", tmp_path / "lung.nii"
+        write_volume(case.volume, scan)
+        write_mask(case.lung, lung)  # type: ignore[arg-type]
+        source = open_scan(scan, lung=lung)
+        gc.collect()
+        tracemalloc.start()
+        with new_mask(tmp_path / "lesion.nii", source.geometry, like=scan) as writer:
+            for found in predict_source(ours, source):
+                writer.write(found.index, found.lesion)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    more_of_the_scan = 256 * 32 * 32 * 2
+    assert peaks[2] - peaks[1] < more_of_the_scan / 5
 
 
 def test_a_damaged_scan_is_refused_though_its_first_slices_were_predicted(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lungshift.ct.case import Case, CaseSource
-from lungshift.io.dicom import DicomSource
 from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
 
@@ -19,6 +18,8 @@ def open_scan(path: Path, *, lung: Path | None = None, series_uid: str | None = 
         series_uid: Which series, where the folder holds several.
     """
     if path.is_dir():
+        from lungshift.io.dicom import DicomSource
+
         return DicomSource(path, series_uid, lung=lung, lung_labels=EITHER_LUNG)
     return NiftiSource(path, lung, lung_labels=EITHER_LUNG)
 

@@ -91,7 +91,6 @@ class MaskWriter:
         self._count = layout.geometry.shape[0]
         self._waiting: dict[int, np.ndarray] = {}
         self._next = 0
-        self._taken: set[int] = set()
         self.checksum = 0
 
     @property
@@ -108,12 +107,8 @@ class MaskWriter:
             ResourceError: The disk is full.
         """
         self._require(index, mask)
-        self._taken.add(index)
-        if not self._layout.streams:
-            self._waiting[index] = np.packbits(mask)
-            return
         place = self.order[index]
-        if place != self._next:
+        if not self._layout.streams or place != self._next:
             self._waiting[place] = np.packbits(mask)
             return
         self._put(self._layout.turn_plane_back(mask))
@@ -130,15 +125,15 @@ class MaskWriter:
 
     def finish(self) -> None:
         """Write what waits, and refuse a mask with slices missing."""
-        if missing := self._count - len(self._taken):
+        if missing := self._count - self._next - len(self._waiting):
             raise GeometryError(
                 f"Cannot write {self._path}: {missing} of {self._count} slices of the mask never came.",
                 code="E_MASK_SLICES",
             )
         if self._waiting:
             whole = np.empty(self._layout.geometry.shape, np.bool_)
-            for index, plane in enumerate(whole):
-                plane[:] = self._unpacked(self._waiting.pop(index))
+            for place, index in enumerate(self.order):
+                whole[index] = self._unpacked(self._waiting.pop(place))
             for plane in self._layout.turn_back(whole):
                 self._put(plane)
         with resource_errors(self._path):
@@ -156,8 +151,9 @@ class MaskWriter:
 
     def _require(self, index: int, mask: np.ndarray) -> None:
         shape = self._layout.geometry.shape
-        if index not in range(self._count) or index in self._taken:
-            why = "was written before" if index in self._taken else "is none of its slices"
+        there = index in range(self._count)
+        if not there or self.order[index] < self._next or self.order[index] in self._waiting:
+            why = "was written before" if there else "is none of its slices"
             raise GeometryError(f"Slice {index} of {self._path}, which has {self._count}, {why}.", code="E_MASK_SLICES")
         if mask.shape != shape[1:]:
             raise GeometryError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Protocol, get_args, runtime_checkable
 
@@ -45,13 +46,19 @@ def start_engine(checkpoint: Checkpoint, device: str = "auto", precision: str = 
         ProtocolError: There is no such precision.
     """
     kind = _precision(precision)
-    if find_device(device) == "cpu" and find_spec("openvino"):
+    if name_engine(device).startswith("openvino"):
         from lungshift.learn.engine_openvino import OpenVinoEngine
 
         return OpenVinoEngine.start(checkpoint, kind)
     from lungshift.learn.engine_torch import TorchEngine
 
     return TorchEngine.start(checkpoint, device, kind)
+
+
+def name_engine(device: str = "auto") -> str:
+    """What ``start_engine`` would start for a device, with its version, for the manifest of a study."""
+    name = "openvino" if find_device(device) == "cpu" and find_spec("openvino") else "torch"
+    return f"{name} {metadata.version(name)}"
 
 
 def _precision(name: str) -> Precision:

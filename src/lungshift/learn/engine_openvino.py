@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class OpenVinoEngine:
         ov = _openvino()
         used = str(self._whole.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").get_type_name())
         return {
-            "engine": f"openvino {ov.__version__}",
+            "engine": f"openvino {metadata.version('openvino')}",
             "device": "cpu",
             "precision": next((ours for ours, theirs in _PRECISIONS.items() if theirs == used), used),
             "threads": str(self.threads),
@@ -175,7 +176,7 @@ class _Layers:
         return self._each_channel(x, self.weight(f"{name}.bias"))
 
     def _each_channel(self, x: Any, shift: np.ndarray) -> Any:
-        return self.op.add(x, _single(shift[:, None, None]))
+        return self.op.add(x, _single(shift[None, :, None, None]))
 
 
 def _single(weight: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lungshift.ct.case import Cohort
 from lungshift.learn.checkpoint import Checkpoint, load_checkpoint
+from lungshift.learn.engine import name_engine
 from lungshift.learn.machine import describe_software, name_device
 from lungshift.transfer.engine import carry_out
 from lungshift.transfer.examples import pick_examples
@@ -220,6 +221,7 @@ def _manifest(bench: Bench) -> dict[str, Any]:
         "lungshift": __version__,
         "software": describe_software(),
         "device": name_device(bench.device),
+        "predicted_by": name_engine(bench.device),
         "protocol": bench.protocol.as_dict(),
         "inputs": {cohort.name: cohort.checksums for cohort in bench.cohorts},
         "prepared": {cohort.name: cohort.key for cohort in bench.cohorts},
