@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lungshift.audit import cohort as audits
 from lungshift.audit.cohort import audit_case, audit_cohort, audit_cohorts
@@ -21,6 +22,7 @@ from lungshift.io.writing import write_mask, write_volume
 from lungshift.prepare.phantom import phantom_case, phantom_cohort
 from lungshift.prepare.phantom_site import SITE_A
 from series import write_ct
+from worlds import cohort_of
 
 SMALL = replace(SITE_A, size=96, pixel_mm=3.6)
 Change = Callable[[Case], Case]
@@ -185,6 +187,17 @@ def test_a_doubled_case_is_one_scan_and_another_visit_one_patient(tmp_path: Path
         ("away", "b"),
     )
     assert pair.numbers["likeness"] > 0.95
+
+
+def test_a_copy_without_masks_is_the_same_scan() -> None:
+    case = phantom_case(5, 0, replace(SITE_A, size=128, pixel_mm=2.8))
+    assert case.lung is not None
+    generous = Mask(ndimage.binary_dilation(case.lung.voxels, iterations=2), case.volume.geometry)
+    one, copy = replace(case, lung=generous, case_id="one"), replace(case, lung=None, lesion=None, case_id="copy")
+
+    (pair,) = (found for found in audit_cohort(cohort_of(one, copy)) if found.kind == "duplicate")
+
+    assert (pair.code, pair.case, pair.other) == ("same-scan", "one", ("tiny", "copy"))
 
 
 def test_visits_of_one_patient_whose_ids_agree_are_no_error() -> None:

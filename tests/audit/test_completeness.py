@@ -132,15 +132,35 @@ def test_a_voxel_that_no_scanner_has_is_an_error_without_any_lung(phantom: Case)
     assert (finding.code, finding.severity) == ("spacing", "error")
 
 
-def test_text_beside_the_body_that_is_on_every_slice_is_found_and_bone_at_the_end_of_the_scale_is_not(
-    phantom: Case,
-) -> None:
+def test_text_beside_the_body_is_found_and_bone_at_the_end_of_the_scale_and_the_table_are_not(phantom: Case) -> None:
     hu = np.minimum(phantom.volume.hu, 150)
     assert [one.code for one in look(hu)] == []
-    hu[:, 4:9, 5:35:2] = 150
+    hu[:, 4:9, 5:35:3] = 150
 
     (finding,) = look(hu)
 
     assert finding.code == "burnt-in"
-    assert finding.numbers["pixels"] == 75
+    assert finding.numbers["pixels"] == 50
+    assert "rows 4-8" in finding.evidence
     assert "name the patient" in finding.remedy
+
+
+def test_a_single_letter_that_is_not_quite_the_same_on_every_slice_is_found(phantom: Case) -> None:
+    hu = phantom.volume.hu.copy()
+    rng = np.random.default_rng(0)
+    for row, column in ((12, 6), (12, 7), (13, 5), (14, 6), (14, 7), (15, 8)):
+        hu[:, row, column] = rng.integers(-500, -100, len(hu))
+
+    (finding,) = look(hu)
+
+    assert (finding.code, finding.numbers["pixels"]) == ("burnt-in", 6)
+
+
+def test_a_slice_of_another_brightness_is_odd_and_no_jump(phantom: Case) -> None:
+    hu = phantom.volume.hu.copy()
+    hu[30] = np.minimum(hu[30] * 1.0 + 150, 3000)
+
+    (finding,) = (one for one in look(hu) if one.kind == "completeness")
+
+    assert (finding.code, finding.slices) == ("slice-odd", (30,))
+    assert finding.numbers["brighter_hu"] == pytest.approx(150, abs=15)

@@ -30,7 +30,7 @@ from lungshift.files import digest, write_arrays, write_json
 from lungshift.prepare.lungmask import threshold_lungs
 from lungshift.prepare.prepared import prepare_cohort
 
-AUDIT = 2
+AUDIT = 3
 """Number of the audit's rules; it changes whenever the same case could get other findings, and with it what is kept on disk."""
 
 _PICTURE = 160
@@ -178,13 +178,15 @@ def _look_inside(reading: Reading, cohort: str, folder: Path) -> tuple[tuple[Fin
     if case is None:
         return (), None
     where = {"case": case.case_id, "cohort": cohort}
-    lung = case.lung if case.lung is not None and case.lung.voxels.any() else _threshold(case)
+    found = _threshold(case)
+    lung = case.lung if case.lung is not None and case.lung.voxels.any() else found
     findings = (
         *orientation_findings(case.volume, lung, **where),
         *completeness_findings(case.volume, lung, **where),
         *label_findings(case, cohort=cohort),
     )
-    return findings, None if lung is None else _fingerprint(case, lung, cohort, folder)
+    alike = lung if found is None else found  # the same scan has the same lungs by threshold, whoever drew its mask
+    return findings, None if alike is None else _fingerprint(case, alike, cohort, folder)
 
 
 def _threshold(case: Case) -> Mask | None:

@@ -30,8 +30,11 @@ _BORDER_PX = 1
 _LUNG_MM = {"width": (150.0, 430.0), "height": (100.0, 460.0)}
 _LUNG_SHAPE = {"height": (0.35, 1.7), "depth": (0.45, 1.1)}
 _PIXEL_MM, _SLICE_MM = (0.2, 8.0), (0.2, 15.0)
-_MARK_HU, _MARK_PX = -500, 40
-_BODY_HU, _BODY_SLICES = -300, 7
+_ACROSS, _FEW_JUMPS = 1.25, 3
+_MARK_HU, _MARK_AIR_HU, _MARK_PX, _MARK_AROUND_PX, _MARK_SLICES = -650.0, -850.0, 5, 9, 24
+_MARK_ROWS = 0.7
+"""Share of the body from its front within which marks are looked for: a table may be as small, and lies behind."""
+_BODY_HU = -300
 
 
 def completeness_findings(
@@ -113,22 +116,44 @@ class _Steps:
             )
 
     def jumps(self, volume: Volume) -> Iterator[Finding]:
-        """Neighbours that differ far more than those around them."""
+        """Slices that do not belong between their neighbours, and neighbours that differ far more than those around them."""
         if len(volume.hu) < _LEAST_SLICES:
             return
         small = _small(volume)
         change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2))
-        ratio = change / np.maximum(_usual(change), 1e-6)
-        at = np.flatnonzero(ratio > JUMP)
+        usual = np.maximum(_usual(change), 1e-6)
+        jump = change / usual > JUMP
+        across = np.abs(small[2:] - small[:-2]).mean(axis=(1, 2)) / usual[1:]
+        odd = np.flatnonzero(jump[:-1] & jump[1:] & (across < _ACROSS * JUMP)) + 1
+        jump[odd] = jump[odd - 1] = False
+        yield from self._odd(volume, small, odd)
+        yield from self._jumps(volume, np.flatnonzero(jump) + 1, change / usual)
+
+    def _odd(self, volume: Volume, small: np.ndarray, odd: np.ndarray) -> Iterator[Finding]:
+        if not len(odd):
+            return
+        around = (small[odd - 1] + small[odd + 1]) / 2
+        brighter = (small[odd] - around)[around > _BODY_HU]
+        slices = tuple(int(one) for one in odd)
+        yield self._finding(
+            "slice-odd",
+            "warning",
+            f"slice {runs(slices)} differs from both neighbours, which are like each other (by {float(np.median(brighter)):+.0f} HU in the body)",
+            "Look at it: it has another brightness, or belongs elsewhere. Get it again, or leave it out of what is measured.",
+            slices=slices,
+            seat=_middle(volume, slices[0]),
+            numbers={"brighter_hu": float(np.median(brighter))},
+        )
+
+    def _jumps(self, volume: Volume, at: np.ndarray, ratio: np.ndarray) -> Iterator[Finding]:
         if not len(at):
             return
-        slices = tuple(int(one) + 1 for one in at)
-        highest = float(ratio[at].max())
-        where = runs(slices)
+        slices = tuple(int(one) for one in at)
+        highest = float(ratio[at - 1].max())
         yield self._finding(
-            "slice-missing" if len(at) <= 3 else "slice-spacing",
+            "slice-missing" if len(at) <= _FEW_JUMPS else "slice-spacing",
             "warning",
-            f"the picture jumps before slice {where}: {highest:.1f} times the usual change (from {JUMP:g} on it is called a jump)",
+            f"the picture jumps before slice {runs(slices)}: {highest:.1f} times the usual change (from {JUMP:g} on it is called a jump)",
             f"Slices may be missing there (about {max(1, round(highest) - 1)}), or the patient breathed: look at it in a coronal view.",
             slices=slices,
             seat=_middle(volume, slices[0]),
@@ -136,22 +161,20 @@ class _Steps:
         )
 
     def marks(self, volume: Volume) -> Iterator[Finding]:
-        """Pixels beside the body that are bright and the same on every slice: text, logos, rulers."""
+        """Pixels beside the body that are bright wherever air is around them, slice after slice: text, logos, rulers."""
         if len(volume.hu) < _LEAST_SLICES:
             return
-        low, high = volume.hu.min(axis=0), volume.hu.max(axis=0)
-        fixed = (low == high) & (low > _MARK_HU)
-        if np.count_nonzero(fixed) >= _MARK_PX:
-            fixed &= ~_body(volume)
-        count = int(np.count_nonzero(fixed))
+        marked = _drawn(volume)
+        count = int(np.count_nonzero(marked))
         if count < _MARK_PX:
             return
-        row, column = (int(axis.mean()) for axis in np.nonzero(fixed))
+        rows, columns = (np.flatnonzero(marked.any(axis=axis)) for axis in (1, 0))
+        row, column = (int(value) for value in np.argwhere(marked)[0])
         yield self._finding(
             "burnt-in",
             "warning",
-            f"{count} bright pixels around row {row}, column {column} are the same on all {len(volume.hu)} slices",
-            "Look whether it is text: it may name the patient. Get the scan without it.",
+            f"{count} bright pixels beside the body, in rows {runs(rows.tolist())} and columns {runs(columns.tolist())}, stay where they are on all slices",
+            "Look whether it is text: it may name the patient, and be marked as a lesion. Get the scan without it.",
             voxels=count * len(volume.hu),
             seat=(len(volume.hu) // 2, row, column),
             numbers={"pixels": float(count)},
@@ -226,15 +249,36 @@ class _Steps:
             )
 
 
-def _body(volume: Volume) -> np.ndarray:
-    """Where the body lies in some slices, with a margin: there bone or metal at the end of the scale can be the same on all of them."""
-    count = len(volume.hu)
-    body = np.zeros(volume.hu.shape[1:], bool)
-    for index in np.unique(np.linspace(0, count - 1, _BODY_SLICES).astype(int)):
-        labels, found = ndimage.label(volume.hu[index] > _BODY_HU)
-        if found:
-            body |= ndimage.binary_fill_holes(labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()))
-    return np.asarray(ndimage.binary_dilation(body, iterations=3))
+def _drawn(volume: Volume) -> np.ndarray:
+    """Pixels that are bright on nearly every slice on which there is air around them, less the table behind the patient.
+
+    The table stays where it is as well, so nothing is looked for behind the front of the body; see ``_MARK_ROWS``.
+    """
+    picked = np.unique(np.linspace(0, len(volume.hu) - 1, _MARK_SLICES).astype(int))
+    in_air, bright = np.zeros(volume.hu.shape[1:], np.int32), np.zeros(volume.hu.shape[1:], np.int32)
+    rows = []
+    for index in picked:
+        plane = volume.hu[index].astype(np.float32)
+        dark = ndimage.uniform_filter((plane < _MARK_AIR_HU).astype(np.float32), _MARK_AROUND_PX)
+        air = ndimage.binary_erosion(dark > 0.5, iterations=2)
+        in_air += air
+        bright += air & (plane > _MARK_HU)
+        rows.append(_body_rows(plane))
+    often = (in_air >= len(picked) / 3) & (bright >= 0.9 * in_air)
+    top, bottom = np.median(np.array(rows), axis=0)
+    often[int(top + _MARK_ROWS * (bottom - top)) :] = False
+    labels, _ = ndimage.label(ndimage.binary_dilation(often, iterations=3))
+    sizes = np.bincount(labels[often], minlength=1)
+    return np.asarray(often & (sizes >= _MARK_PX)[labels])
+
+
+def _body_rows(plane: np.ndarray) -> tuple[int, int]:
+    """First and last row of the largest dense piece of a slice; all rows if there is none."""
+    labels, found = ndimage.label(plane > _BODY_HU)
+    if not found:
+        return 0, len(plane)
+    rows = np.flatnonzero((labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())).any(axis=1))
+    return int(rows[0]), int(rows[-1]) + 1
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:

@@ -30,6 +30,7 @@ CODES: Mapping[str, tuple[Kind, str]] = {
     "slice-doubled": ("completeness", "A slice is there twice"),
     "slice-missing": ("completeness", "Slices are missing"),
     "slice-spacing": ("completeness", "Slices are not equally far apart"),
+    "slice-odd": ("completeness", "A slice unlike both its neighbours"),
     "slice-empty": ("completeness", "A slice without a picture"),
     "cut-off": ("completeness", "The lungs go on where the scan ends"),
     "burnt-in": ("completeness", "Text or marks are burnt into the picture"),
