@@ -107,3 +107,27 @@ def test_distances_are_in_millimetres_of_unequal_spacing() -> None:
     thick = Opinion(**vars(opinion(LESION, box((5, 16), (5, 15), (5, 15)))) | {"spacing_mm": (8.0, 1.0, 1.0)})
 
     assert only(find_suspects(thick)).kind == "missing-lesion"
+
+
+def test_a_suspect_knows_how_much_of_its_lesion_it_is_and_how_well_the_rest_agrees() -> None:
+    alone = only(find_suspects(opinion(LESION, LESION | OTHER, sure=0.8)))
+    part = only(find_suspects(opinion(LESION, box((5, 15), (5, 15), (5, 35)))))
+
+    assert (alone.whole, alone.outside, alone.accord) == (1.0, 0.0, 1.0)
+    assert alone.peak == pytest.approx(0.8)
+    assert part.whole == pytest.approx(20 / 30)
+
+
+def test_accord_falls_with_every_other_difference() -> None:
+    third = box((5, 15), (25, 35), (5, 15))
+    missing, spurious = sorted(find_suspects(opinion(LESION | third, LESION | OTHER)), key=lambda one: one.kind)
+
+    assert missing.accord == pytest.approx(2 * 1000 / 3000)
+    assert spurious.accord == pytest.approx(2 * 1000 / 3000)
+
+
+def test_a_mark_beside_the_lung_is_outside() -> None:
+    seen = opinion(LESION | OTHER, LESION)
+    seen.lung[OTHER] = False
+
+    assert only(find_suspects(seen)).outside == 1.0

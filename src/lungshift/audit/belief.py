@@ -78,14 +78,21 @@ class Belief:
 
 
 def features(suspect: Suspect) -> Float64[np.ndarray, " feature"]:
-    """What a suspect looks like: its kind, the networks' doubt and accord, size, distance and density."""
-    doubt = suspect.probability if suspect.kind == "missing-lesion" else 1 - suspect.probability
-    far = min(suspect.distance_mm, 50.0)
+    """What a suspect looks like: kind, the networks' doubt and accord, size, distance, density, place.
+
+    A lesion that nobody marked and a mark without lesion look unlike each other, so what tells most has weights of its own for the first.
+    """
+    missing = suspect.kind == "missing-lesion"
+    doubt = suspect.probability if missing else 1 - suspect.probability
+    far, size = np.log1p(min(suspect.distance_mm, 50.0)), np.log(suspect.ml)
     contrast = 0.0 if np.isnan(suspect.contrast_hu) else np.clip(suspect.contrast_hu / 300, -2, 3)
     # dense tissue that nobody marked speaks for a missing lesion, thin tissue that was marked for a spurious one
-    dense = contrast if suspect.kind == "missing-lesion" else -contrast
+    dense = contrast if missing else -contrast
     kinds = [float(suspect.kind == kind) for kind in _KINDS[1:]]
-    return np.array([*kinds, doubt, doubt**2, suspect.spread, np.log(suspect.ml), np.log1p(far), dense])
+    looks = [doubt, doubt**2, suspect.spread, size, far, dense]
+    place = [suspect.peak, suspect.whole, suspect.outside, suspect.accord]
+    own = [missing * value for value in (doubt, size, dense, suspect.peak, suspect.whole)]
+    return np.array([*kinds, *looks, *place, *own], dtype=np.float64)
 
 
 def plant_errors(opinion: Opinion, rng: np.random.Generator) -> Iterator[tuple[LabelErrorKind, Opinion, np.ndarray]]:

@@ -62,6 +62,13 @@ class Opinion:
         return float(np.prod(self.spacing_mm)) / 1000
 
     @cached_property
+    def counts(self) -> tuple[int, int]:
+        """Voxels that label and networks share, and those of label and networks added up."""
+        masks = self.reference & self.predicted, self.reference, self.predicted
+        shared, marked, seen = (int(np.count_nonzero(mask)) for mask in masks)
+        return shared, marked + seen
+
+    @cached_property
     def predicted(self) -> Bool[np.ndarray, "slice row column"]:
         """What at least half of the networks call lesion."""
         return np.asarray(self.votes >= 0.5)
@@ -93,6 +100,10 @@ class Suspect:
         votes: Mean share of networks that call it lesion.
         contrast_hu: Mean HU less that of healthy lung.
         distance_mm: The farthest it lies from the other mask; infinite where there is none.
+        peak: Doubt where it is large, the 95th percentile of abs(label - probability).
+        whole: Its share of the connected pieces that it is part of, in the mask that has it; 1 if it stands alone.
+        outside: Share of it that lies outside the lung mask.
+        accord: Dice of label and networks in the rest of the case.
     """
 
     kind: SuspectKind
@@ -105,6 +116,10 @@ class Suspect:
     votes: float
     contrast_hu: float
     distance_mm: float
+    peak: float = 1.0
+    whole: float = 1.0
+    outside: float = 0.0
+    accord: float = 1.0
 
     @property
     def voxels(self) -> int:
@@ -133,7 +148,15 @@ def find_suspects(opinion: Opinion) -> tuple[Suspect, ...]:
     for suspect in found:
         told[suspect.box] |= suspect.inside
     found += _drifts(opinion, told)
-    return tuple(sorted((one for one in found if one.ml >= LEAST_ML), key=lambda one: -one.ml))
+    known = [replace(one, accord=_accord(opinion, one)) for one in found if one.ml >= LEAST_ML]
+    return tuple(sorted(known, key=lambda one: -one.ml))
+
+
+def _accord(opinion: Opinion, suspect: Suspect) -> float:
+    """Dice of label and networks without the suspect, which is in one of them alone."""
+    shared, both = opinion.counts
+    rest = both - suspect.voxels
+    return 2 * shared / rest if rest else 1.0
 
 
 def _apart(opinion: Opinion, kind: SuspectKind) -> Iterator[Suspect]:
@@ -151,10 +174,14 @@ def _apart(opinion: Opinion, kind: SuspectKind) -> Iterator[Suspect]:
     if not count:
         return
     owner = _grown(cores, alone, opinion.spacing_mm)
+    pieces, _ = ndimage.label(mine, structure=_TOUCHING)
+    sizes = np.bincount(pieces.ravel())
     for number, part in enumerate(ndimage.find_objects(owner), 1):
         if part is not None:
-            inside = owner[part] == number
-            yield _suspect(opinion, kind, _placed(part, box), inside, float(far[part][inside].max()))
+            inside, seat = owner[part] == number, _placed(part, box)
+            its = int(sizes[np.unique(pieces[seat][inside])].sum())
+            whole = int(np.count_nonzero(inside)) / its
+            yield _suspect(opinion, kind, seat, inside, float(far[part][inside].max()), whole)
 
 
 def _grown(cores: Int32[np.ndarray, "*shape"], alone: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
@@ -176,7 +203,8 @@ def _drifts(opinion: Opinion, told: np.ndarray) -> Iterator[Suspect]:
         shared = lesion & opinion.predicted[box]
         if inside.any() and shared.any() and _apart_mm(opinion, box, inside, lesion) >= DRIFT_MM:
             far = float(ndimage.distance_transform_edt(~lesion, sampling=opinion.spacing_mm)[inside].max())
-            yield _suspect(opinion, "boundary-drift", (box[0], box[1], box[2]), inside, far)
+            whole = int(np.count_nonzero(inside)) / int(np.count_nonzero(labels[box] == number))
+            yield _suspect(opinion, "boundary-drift", (box[0], box[1], box[2]), inside, far, whole)
 
 
 def _apart_mm(opinion: Opinion, box: tuple[slice, ...], inside: np.ndarray, lesion: np.ndarray) -> float:
@@ -193,7 +221,12 @@ def _faces(mask: np.ndarray, axis: int) -> int:
 
 
 def _suspect(
-    opinion: Opinion, kind: SuspectKind, box: tuple[slice, slice, slice], inside: np.ndarray, distance_mm: float
+    opinion: Opinion,
+    kind: SuspectKind,
+    box: tuple[slice, slice, slice],
+    inside: np.ndarray,
+    distance_mm: float,
+    whole: float,
 ) -> Suspect:
     doubt = np.where(inside, opinion.doubt[box], 0)
     largest = int(doubt.sum(axis=(1, 2)).argmax())
@@ -214,6 +247,9 @@ def _suspect(
         votes=mean(opinion.votes),
         contrast_hu=mean(opinion.hu) - opinion.lung_hu,
         distance_mm=distance_mm,
+        peak=float(np.percentile(opinion.doubt[box][inside], 95)),
+        whole=whole,
+        outside=1 - mean(opinion.lung),
     )
 
 
