@@ -114,7 +114,7 @@ def _parts_of(page: Path | None) -> dict[str, str]:
 
 
 def _about() -> str:
-    words = " ".join(str(__doc__).split("\n\n")[2].split())
+    words = " ".join(str(__doc__).split("\n\n")[2].split()).replace("``", "`").partition(" `--cleanlab`")[0]
     return f"# Labels judged by networks that never saw the case\n\n{words} Written by `python -m benchmarks.labels`. The audit is described in [audit](../../audit.md).\n"
 
 

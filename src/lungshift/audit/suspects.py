@@ -180,8 +180,8 @@ def _apart(opinion: Opinion, kind: SuspectKind) -> Iterator[Suspect]:
         if part is not None:
             inside, seat = owner[part] == number, _placed(part, box)
             its = int(sizes[np.unique(pieces[seat][inside])].sum())
-            whole = int(np.count_nonzero(inside)) / its
-            yield _suspect(opinion, kind, seat, inside, float(far[part][inside].max()), whole)
+            share = int(np.count_nonzero(inside)) / its
+            yield _suspect(opinion, kind, seat, inside, float(far[part][inside].max()), share)
 
 
 def _grown(cores: Int32[np.ndarray, "*shape"], alone: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
