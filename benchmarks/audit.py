@@ -83,11 +83,17 @@ def main() -> None:
         parts["copies"] = "\n".join(copies(asked.data))
     if asked.only in (None, "labels") and there:
         parts["labels"] = "\n".join(labels(asked.data))
-    text = "\n".join([_about(), *(f"<!-- {name} -->\n\n{part.strip()}\n" for name, part in parts.items())])
+    text = "\n".join([_head_of(page), *(f"<!-- {name} -->\n\n{part.strip()}\n" for name, part in parts.items())])
     print(text)
     if page:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text)
+
+
+def _head_of(page: Path | None) -> str:
+    """What stands before the first part of an earlier page, for its summary is written by hand; or what the page is about."""
+    head, mark, _ = (page.read_text() if page and page.exists() else "").partition(f"<!-- {_PARTS_OF_THE_PAGE[0]} -->")
+    return head if mark else _about()
 
 
 def _about() -> str:
@@ -430,8 +436,7 @@ def _slices(seen: Tally) -> list[str]:
     return [
         "## Slices missing and doubled",
         "",
-        "Slices taken out of the middle of each scan, or one put in twice, found at that very place. The slices of eight `medseg9` scans are 4 to 6 mm apart, those of the others 1 mm; of "
-        "one or two missing millimetres nothing is seen in a picture.",
+        "Slices taken out of the middle of each scan, or one put in twice, found at that very place. One missing slice changes too little to be seen.",
         "",
         *table(("planted", *COHORTS), rows),
     ]
