@@ -36,7 +36,7 @@ from lungshift.prepare.phantom_errors import LabelErrorKind
 from lungshift.prepare.phantom_site import SITE_A
 from lungshift.prepare.prepared import open_prepared
 from lungshift.transfer.auditing import judge_labels, opinion_of, worth_of
-from lungshift.transfer.out_of_fold import OutOfFold, opinions, predict_out_of_fold
+from lungshift.transfer.out_of_fold import OutOfFold, predict_out_of_fold
 from lungshift.transfer.protocol import Protocol, read_protocol
 
 PATIENTS, SEED, FIRST = 16, 931, 20
@@ -159,7 +159,7 @@ def _phantoms(asked: argparse.Namespace) -> str:
 
 def _real(folder: Path, asked: argparse.Namespace) -> str:
     found = open_audit(folder)
-    numbers = [number for number, _ in opinions(found)]
+    numbers = found.numbers
     outcome = judged_draws(found, asked.draws, asked.cleanlab)
     judged = judge_labels(found)
     worth = worth_of(found, judged)
@@ -200,7 +200,7 @@ def open_audit(folder: Path) -> OutOfFold:
 
 def judged_draws(found: OutOfFold, draws: int, rival: Path | None) -> Outcome:
     """Spoil and judge the cohort so many times."""
-    numbers = [number for number, _ in opinions(found)]
+    numbers = found.numbers
     planted: list[Planted] = []
     listed: list[Listed] = []
     slices: dict[str, list[np.ndarray]] = {}
@@ -254,7 +254,7 @@ def _spoilt(found: OutOfFold, numbers: Sequence[int], draw: int) -> Spoilt:
 
 def _suspects(found: OutOfFold, spoilt: Spoilt) -> list[tuple[int, Suspect, float]]:
     """As ``judge_labels`` does it, on spoilt labels."""
-    numbers = [number for number, _ in opinions(found)]
+    numbers = found.numbers
     patients = {number: found.prepared.cases[number].patient_id for number in numbers}
     examples, suspects = [], []
     for number in numbers:
@@ -410,7 +410,7 @@ def _calibration(listed: Sequence[Listed]) -> Iterator[tuple[object, ...]]:
 
 def _dice(found: OutOfFold) -> float:
     shared = total = 0
-    for number, _ in opinions(found):
+    for number in found.numbers:
         opinion, _ = opinion_of(found, number)
         shared += int(np.count_nonzero(opinion.reference & opinion.predicted))
         total += int(np.count_nonzero(opinion.reference)) + int(np.count_nonzero(opinion.predicted))

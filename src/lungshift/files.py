@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -352,6 +353,13 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_nan(item) for item in value]
     return value
+
+
+def read_key(path: Path) -> str:
+    """The ``key`` in an ``.npz`` of ``write_arrays``; empty where there is no such file, or a damaged one."""
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path) as kept:
+        return str(kept["key"])
+    return ""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

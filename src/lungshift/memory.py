@@ -53,7 +53,7 @@ def require_memory(needed: int, what: str) -> None:
     left = available_bytes()
     if needed > left:
         raise ResourceError(
-            f"{what} takes about {_mib(needed)} MiB of memory, and {_mib(left)} MiB are free. Nothing was begun. Close other programs, "
+            f"{what} takes about {needed >> 20} MiB of memory, and {left >> 20} MiB are free. Nothing was begun. Close other programs, "
             "raise the limit, or work on less at a time.",
             code="E_MEMORY",
         )
@@ -66,7 +66,3 @@ def _left_in_groups() -> list[int]:
         with contextlib.suppress(OSError, ValueError):
             left.append(int(most.read_text()) - int(used.read_text()))
     return left
-
-
-def _mib(count: int) -> int:
-    return count >> 20

@@ -13,7 +13,7 @@ from lungshift.ct.volume import Mask
 from lungshift.errors import ProtocolError
 from lungshift.learn.checkpoint import load_checkpoint
 from lungshift.learn.settings import NetworkSettings, TrainingSettings
-from lungshift.transfer.out_of_fold import OutOfFold, opinions, predict_out_of_fold
+from lungshift.transfer.out_of_fold import OutOfFold, predict_out_of_fold
 from lungshift.transfer.protocol import PrepareSettings, Protocol
 from lungshift.transfer.watcher import Silent
 from worlds import cohort_of, tiny_case
@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[OutOfFold, Path]:
 
 
 def test_every_case_is_asked_about_those_without_lesion_too(run: tuple[OutOfFold, Path]) -> None:
-    assert [number for number, _ in opinions(run[0])] == [0, 1, 2, 3, 4]
+    assert run[0].numbers == (0, 1, 2, 3, 4)
 
 
 def test_no_network_saw_the_patient_it_is_asked_about(run: tuple[OutOfFold, Path]) -> None:

@@ -20,6 +20,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 from scipy import ndimage
 
+from lungshift.ct.boxes import box_of
+
 SuspectKind = Literal["missing-lesion", "spurious-lesion", "boundary-drift"]
 
 BORDER_MM: Final = 3.0
@@ -167,7 +169,8 @@ def _apart(opinion: Opinion, kind: SuspectKind) -> Iterator[Suspect]:
     alone = mine & ~other
     if not alone.any():
         return
-    box = _around(alone, opinion.spacing_mm)
+    # a margin wider than a border, so that what lies outside the box is not missed as near
+    box = box_of(alone, [int(2 * BORDER_MM / mm) + 1 for mm in opinion.spacing_mm])
     far = _distance_mm(other, box, opinion.spacing_mm)
     alone, whole = alone[box], far > BORDER_MM
     cores, count = ndimage.label(alone & whole, structure=_TOUCHING)
@@ -259,16 +262,6 @@ def _distance_mm(mask: np.ndarray, box: tuple[slice, ...], spacing_mm: tuple[flo
     if not near.any():
         return np.full(near.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(~near, sampling=spacing_mm))
-
-
-def _around(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[slice, slice, slice]:
-    """The box of a mask with a margin wider than a border, so that what lies outside it is not missed as near."""
-    box = []
-    for axis, mm in enumerate(spacing_mm):
-        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = int(2 * BORDER_MM / mm) + 1
-        box.append(slice(max(0, int(used[0]) - margin), int(used[-1]) + 1 + margin))
-    return box[0], box[1], box[2]
 
 
 def _placed(part: tuple[slice, ...], box: tuple[slice, ...]) -> tuple[slice, slice, slice]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int32
 from scipy import ndimage
 
+from lungshift.ct.boxes import box_of
 from lungshift.ct.volume import Mask, Volume
 
 _TOUCHING = np.ones((3, 3, 3), bool)
@@ -41,7 +42,7 @@ def label_lesions(mask: Mask) -> Int32[np.ndarray, "slice row column"]:
     labels = np.zeros(mask.voxels.shape, np.int32)
     if not mask.voxels.any():
         return labels
-    box = _bounding_box(mask.voxels)
+    box = box_of(mask.voxels)
     found, count = ndimage.label(mask.voxels[box], structure=_TOUCHING)
     sizes = np.bincount(found.ravel(), minlength=count + 1)
     rank = np.zeros(count + 1, np.int32)
@@ -78,12 +79,3 @@ def _lesion(mask: Mask, volume: Volume | None, labels: np.ndarray, number: int, 
     seat, centre_mm = places[nearest].tolist(), centre.tolist()
     ml = len(places) * mask.geometry.voxel_ml
     return Lesion(number, len(places), ml, tuple(centre_mm), tuple(seat), (box[0], box[1], box[2]), mean_hu)
-
-
-def _bounding_box(voxels: np.ndarray) -> tuple[slice, ...]:
-    """The part of an array that holds all that is set; something is."""
-    box = []
-    for axis in range(voxels.ndim):
-        used = np.flatnonzero(voxels.any(axis=tuple(other for other in range(voxels.ndim) if other != axis)))
-        box.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(box)

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 from scipy import ndimage
 
+from lungshift.ct.boxes import box_of
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import AnnotationError
@@ -113,7 +114,7 @@ def _split(lung: Mask, volume: Volume | None) -> tuple[UInt8[np.ndarray, "slice 
             "The lung mask is empty, so nothing can be said per lung. Give the lung mask of this scan, or none to have one made.",
             code="E_NO_LUNG",
         )
-    box = _bounding_box(lung.voxels)
+    box = box_of(lung.voxels)
     inside, hu = lung.voxels[box], None if volume is None else volume.hu[box]
     spacing = lung.geometry.spacing_mm
     found = _whole_pieces(inside, spacing)
@@ -310,9 +311,3 @@ def _span(counts: Int64[np.ndarray, " slice"]) -> tuple[int, int]:
 
 def _steps(spacing: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(max(1, int(_COARSE_MM / mm)) for mm in spacing)
-
-
-def _bounding_box(voxels: np.ndarray) -> tuple[slice, slice, slice]:
-    used = [np.flatnonzero(voxels.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    slices, rows, columns = (slice(int(one[0]), int(one[-1]) + 1) for one in used)
-    return slices, rows, columns

@@ -12,11 +12,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
 
+from lungshift.ct.boxes import box_of
 from lungshift.ct.volume import Mask
 from lungshift.errors import InputError
 
@@ -98,7 +98,7 @@ def _tensors(reference: Mask, prediction: Mask) -> tuple[torch.Tensor, torch.Ten
     """Prediction and reference as MONAI wants them (batch, class, …), cut to where either is, with an empty rim."""
     import torch
 
-    box = _bounding_box(reference.voxels | prediction.voxels)
+    box = box_of(reference.voxels | prediction.voxels)
     y, y_pred = (torch.from_numpy(np.pad(mask.voxels[box], _MARGIN))[None, None] for mask in (reference, prediction))
     return y_pred, y
 
@@ -109,10 +109,3 @@ def _without_monai_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
         yield
-
-
-def _bounding_box(voxels: Bool[np.ndarray, "slice row column"]) -> tuple[slice, ...]:
-    """The smallest box around what is set; something must be."""
-    axes: tuple[Any, ...] = ((1, 2), (0, 2), (0, 1))
-    ends = (np.flatnonzero(voxels.any(axis=others))[[0, -1]] for others in axes)
-    return tuple(slice(int(first), int(last) + 1) for first, last in ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -9,8 +10,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int16, Int32
-from scipy import ndimage
 
+from lungshift.ct.boxes import box_of
 from lungshift.ct.case import Case, LungSource
 from lungshift.ct.volume import Mask
 from lungshift.errors import AnnotationError, CohortError, GeometryError
@@ -358,7 +359,7 @@ def _looks(
     """Pictures of the events that matter most, then one axial and one coronal of the registration."""
     moved = registration.onto_earlier(later.volume.hu, outside=_AIR_HU)
     lung = _lung(earlier).voxels
-    box = _box(_lung(earlier))
+    box = box_of(lung, [math.ceil(_MARGIN_MM / mm) for mm in earlier.volume.geometry.spacing_mm])
     for number in _most_telling(matching):
         event = matching.events[number]
         shown = np.isin(before, event.before) & (before > 0) | np.isin(after, event.after) & (after > 0)
@@ -378,14 +379,6 @@ def _most_telling(matching: Matching) -> list[int]:
     turns = max(map(len, kinds), default=0)
     changed = [one[turn] for turn in range(turns) for one in kinds[:-1] if turn < len(one)]
     return [*changed, *kinds[-1]][:MOST_LOOKS]
-
-
-def _box(lung: Mask) -> tuple[slice, slice, slice]:
-    """Around the lungs, with a margin."""
-    found = ndimage.find_objects(lung.voxels.view(np.uint8))[0]
-    margin = [int(np.ceil(_MARGIN_MM / mm)) for mm in lung.geometry.spacing_mm]
-    box = [slice(max(0, s.start - m), s.stop + m) for s, m in zip(found, margin, strict=True)]
-    return box[0], box[1], box[2]
 
 
 def _cut(

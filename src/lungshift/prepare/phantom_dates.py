@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from lungshift.ct.case import Case
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import ProtocolError
-from lungshift.prepare.phantom import DAY_ZERO, DAYS_BETWEEN, Recipe, phantom_anatomy, phantom_geometry, render_chest
+from lungshift.prepare.phantom import DAYS_BETWEEN, Recipe, phantom_anatomy, phantom_geometry, render_chest
 from lungshift.prepare.phantom_anatomy import Anatomy, lung_depth
 from lungshift.prepare.phantom_lesions import Lesion, draw_border
 from lungshift.prepare.phantom_motion import STILL, Breathing, Motion, draw_motion, move_scan
@@ -263,8 +262,3 @@ def _covering(first: Geometry, motion: Motion, anatomy: Anatomy) -> Geometry:
     affine = first.affine.copy()
     affine[2, 3] = moved.min() - below
     return Geometry((count, *first.shape[1:]), affine)
-
-
-def phantom_day(date: int) -> str:
-    """The day of a date as YYYY-MM-DD, a week apart."""
-    return (DAY_ZERO + timedelta(days=DAYS_BETWEEN * date)).isoformat()

@@ -5,6 +5,7 @@ Front and head are up, the patient's right is on the left of every picture. Pixe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 from scipy import ndimage
 
-from lungshift.ct.geometry import Geometry
+from lungshift.ct.boxes import box_of
 from lungshift.ct.volume import Mask, Volume
 from lungshift.measure.burden import Burden
 from lungshift.measure.density import is_dense
@@ -56,7 +57,7 @@ class View:
 
 def pick_views(volume: Volume, lesion: Mask, regions: Regions) -> tuple[View, ...]:
     """The coronal plane with most lesion, and of each third the axial slice with most; where there is none, the middle."""
-    inside = _around(regions.zones > 0, volume.geometry)
+    inside = box_of(regions.zones > 0, [math.ceil(_MARGIN_MM / mm) for mm in volume.geometry.spacing_mm])
     axial = [_axial(volume, lesion, regions, third, inside) for third in THIRDS]
     return (_coronal(volume, lesion, regions, inside), *(view for view in axial if view))
 
@@ -154,16 +155,6 @@ def _richest(lesion: np.ndarray, lung: np.ndarray) -> int | None:
     """Where most lesion is, else where most lung is, else nowhere."""
     counts = lesion if lesion.any() else lung
     return int(counts.argmax()) if counts.any() else None
-
-
-def _around(inside: np.ndarray, geometry: Geometry) -> tuple[slice, slice, slice]:
-    """The lungs with a margin."""
-    box = []
-    for axis, mm in enumerate(geometry.spacing_mm):
-        used = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = int(np.ceil(_MARGIN_MM / mm))
-        box.append(slice(max(0, int(used[0]) - margin), int(used[-1]) + 1 + margin))
-    return box[0], box[1], box[2]
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ from lungshift.measure.overlap import count_overlap, dice
 from lungshift.measure.regions import SIDES, split_sides
 from lungshift.show.coarse import AIR_HU, coarse_geometry, coarse_hu, coarse_shares
 from lungshift.show.figures import BOTH, PREDICTION, PREDICTION_ONLY, REFERENCE, REFERENCE_ONLY
+from lungshift.show.report import page_environment
 from lungshift.show.surfaces import Surface, surface_of_shares
 from lungshift.show.words import RESEARCH_ONLY, plural
 
@@ -174,7 +175,7 @@ def render_viewer(dates: Sequence[ViewerDate], *, voxels: int = VOXELS) -> str:
     ]
     scripts = {"library": _vendored("umd.js"), "program": _template("viewer.js")}
     layers = {layer for date in dates for layer in date.masks}
-    page = _environment().get_template("viewer.html.j2")
+    page = page_environment().get_template("viewer.html.j2")
     return page.render(
         research_only=RESEARCH_ONLY,
         dates=[_texts(index, date) for index, date in enumerate(dates)],
@@ -312,18 +313,6 @@ def _about(dates: Sequence[ViewerDate], grids: Sequence[Geometry]) -> str:
 
 def _by(numbers: Any) -> str:
     return " x ".join(map(str, numbers))
-
-
-def _environment() -> Any:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("lungshift.show", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _vendored(suffix: str) -> str:

@@ -30,6 +30,7 @@ from lungshift.files import digest, write_text
 from lungshift.prepare.grid import SliceGrid
 from lungshift.show.drawing import rgb
 from lungshift.show.figures import PREDICTION, REFERENCE
+from lungshift.show.report import page_environment
 from lungshift.show.words import RESEARCH_ONLY
 from lungshift.transfer.auditing import JudgedCohort, Worth, opinion_of
 
@@ -159,26 +160,21 @@ def write_worklist(
     Raises:
         ResourceError: The disk is full or the folder cannot be written.
     """
-    import jinja2
-
-    files = resources.files("lungshift.show") / "templates"
-    script = (files / "worklist.js").read_text()
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (files / name).read_text()),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("worklist.html.j2").render(
-        entries=entries,
-        names=names,
-        worth=list((worth or {}).items()),
-        format=FORMAT,
-        audit=digest([entry.identity for entry in entries])[:16],
-        research_only=RESEARCH_ONLY,
-        colours={"reference": REFERENCE, "prediction": PREDICTION, "suspect": SUSPECT},
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    script = (resources.files("lungshift.show") / "templates" / "worklist.js").read_text()
+    page = (
+        page_environment()
+        .get_template("worklist.html.j2")
+        .render(
+            entries=entries,
+            names=names,
+            worth=list((worth or {}).items()),
+            format=FORMAT,
+            audit=digest([entry.identity for entry in entries])[:16],
+            research_only=RESEARCH_ONLY,
+            colours={"reference": REFERENCE, "prediction": PREDICTION, "suspect": SUSPECT},
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
     write_text(path, page)
     return path

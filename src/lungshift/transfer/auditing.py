@@ -21,7 +21,7 @@ from lungshift.measure.conventions import Convention
 from lungshift.measure.interval import Estimate, estimate
 from lungshift.measure.overlap import count_slices
 from lungshift.transfer.looks import pixel_mm_of
-from lungshift.transfer.out_of_fold import OutOfFold, opinions, predict_out_of_fold
+from lungshift.transfer.out_of_fold import OutOfFold, predict_out_of_fold
 from lungshift.transfer.protocol import Protocol
 from lungshift.transfer.watcher import Silent, Watcher
 
@@ -66,7 +66,7 @@ def judge_labels(found: OutOfFold, watcher: Watcher | None = None) -> tuple[Judg
         watcher: Is told how it goes on.
     """
     watcher = watcher or Silent()
-    numbers = [number for number, _ in opinions(found)]
+    numbers = found.numbers
     watcher.stage(f"Planting errors in the labels of {found.prepared.name}, to learn what they look like")
     examples: list[Example] = []
     for done, number in enumerate(numbers, 1):
@@ -96,21 +96,20 @@ def worth_of(
     Labels that are turned towards the networks raise their F1 whether that is right or not: the numbers bound what correcting can do, and
     say nothing of whether it should be done.
     """
-    place = {one.identity: n for n, one in enumerate(judged)}
     wanted = sorted({0, *(min(k, len(judged)) for k in top)})
     tables: dict[int, list[np.ndarray]] = {k: [] for k in wanted}
     cases: list[str] = []
     patients: list[str] = []
-    for number, _ in opinions(found):
+    for number in found.numbers:
         opinion, first = opinion_of(found, number)
         case = found.prepared.cases[number]
-        mine = [one for one in judged if one.case.case_id == case.case_id]
+        mine = [(n, one.suspect.moved(-first)) for n, one in enumerate(judged) if one.case.case_id == case.case_id]
         seen = opinion.lung.any(axis=(1, 2)) | opinion.reference.any(axis=(1, 2))
         for k in wanted:
             label = opinion.reference.copy()
-            for one in mine:
-                if place[one.identity] < k:
-                    label[one.suspect.moved(-first).box] ^= one.suspect.inside
+            for place, suspect in mine:
+                if place < k:
+                    label[suspect.box] ^= suspect.inside
             tables[k].append(count_slices(label[seen], opinion.predicted[seen]))
         cases += [case.case_id] * int(seen.sum())
         patients += [case.patient_id] * int(seen.sum())

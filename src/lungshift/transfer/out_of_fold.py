@@ -7,18 +7,15 @@ case by case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from lungshift.ct.case import Cohort
 from lungshift.errors import ProtocolError
-from lungshift.files import digest, write_arrays
+from lungshift.files import digest, read_key, write_arrays
 from lungshift.learn.checkpoint import Checkpoint
 from lungshift.learn.pictures import SliceSet
 from lungshift.learn.prediction import Predictor, decide, predict_slices
@@ -65,6 +62,12 @@ class OutOfFold:
     folder: Path
     seeds: tuple[int, ...]
     fold_of: dict[str, int]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The cases that were asked about, by their numbers in the cohort."""
+        every = np.unique(self.prepared.table["case"]).tolist()
+        return tuple(number for number in every if _file(self.folder, self.seeds[0], number).is_file())
 
     def opinion(self, number: int) -> CaseOpinion:
         """What the ensemble says of a case, by its number in the cohort; read when it is asked for."""
@@ -120,8 +123,7 @@ def draw_folds(side: Side, folds: int, seed: int) -> dict[str, int]:
     Raises:
         ProtocolError: Fewer patients with lesion than needed: one to test, one to stop by, one to train on.
     """
-    table, patients = side.prepared.table, side.prepared.patients
-    ill = {str(who) for who in patients[table["lesion"] > 0]}
+    patients, ill = side.prepared.patients, _with_lesion(side)
     order = [str(who) for who in np.random.default_rng(seed).permutation(np.unique(patients[side.rows]))]
     order.sort(key=lambda who: who not in ill)
     if not 2 <= folds <= len(ill) or len(ill) < 3:
@@ -134,14 +136,20 @@ def draw_folds(side: Side, folds: int, seed: int) -> dict[str, int]:
 
 def _split(side: Side, fold_of: dict[str, int], fold: int, seed: int, validation_patients: int) -> Split:
     """One fold held out; of the others, patients with lesion are drawn to stop the training."""
-    table, patients = side.prepared.table, side.prepared.patients
-    ill = {str(who) for who in patients[table["lesion"] > 0]}
+    patients = side.prepared.patients
     rest = [who for who, its in fold_of.items() if its != fold]
-    drawn = [str(who) for who in np.random.default_rng([seed, fold]).permutation(sorted(set(rest) & ill))]
+    drawn = [
+        str(who) for who in np.random.default_rng([seed, fold]).permutation(sorted(set(rest) & _with_lesion(side)))
+    ]
     held = drawn[: max(1, min(validation_patients, len(drawn) - 1))]
     parts = [[who for who in rest if who not in held], held, [who for who, its in fold_of.items() if its == fold]]
     trained, stops, tested = (side.rows[np.isin(patients[side.rows], part)] for part in parts)
     return Split("patient", trained, stops, tested, patients, seed)
+
+
+def _with_lesion(side: Side) -> set[str]:
+    """Patients that have lesion on any slice."""
+    return {str(who) for who in side.prepared.patients[side.prepared.table["lesion"] > 0]}
 
 
 def _predict_fold(bench: Bench, model: Checkpoint, split: Split, seed: int, watcher: Watcher) -> None:
@@ -150,7 +158,7 @@ def _predict_fold(bench: Bench, model: Checkpoint, split: Split, seed: int, watc
     for number in numbers.tolist():
         rows = np.sort(split.test[prepared.table["case"][split.test] == number])
         file, key = _file(bench.folder / "out_of_fold", seed, number), _key(bench, model, rows)
-        if _kept_key(file) == key:
+        if read_key(file) == key:
             continue
         if predictor is None:
             watcher.stage(f"Asking {len(numbers)} cases that were held out")
@@ -176,12 +184,6 @@ def _key(bench: Bench, model: Checkpoint, rows: np.ndarray) -> str:
     return digest((model.fingerprint, model.decision, bench.cohorts[0].key, rows.tolist()))
 
 
-def _kept_key(file: Path) -> str:
-    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(file) as kept:
-        return str(kept["key"])
-    return ""
-
-
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     with np.load(file) as kept:
         return kept["rows"], kept["probability"], kept["mask"]
@@ -189,10 +191,3 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.unpackbits(bits, count=int(np.prod(shape))).view(bool).reshape(shape)
-
-
-def opinions(found: OutOfFold) -> Iterator[tuple[int, CaseOpinion]]:
-    """The cases that were asked about, one after another, by their numbers."""
-    for number in sorted({int(case) for case in found.prepared.table["case"]}):
-        if _file(found.folder, found.seeds[0], number).is_file():
-            yield number, found.opinion(number)

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from lungshift.errors import CheckpointError
-from lungshift.files import digest, write_arrays
+from lungshift.files import digest, read_key, write_arrays
 from lungshift.learn.adaptation import adapt_batch_norm, adapt_tent
 from lungshift.learn.checkpoint import Checkpoint, Decision, load_checkpoint, save_checkpoint
 from lungshift.learn.pictures import SliceSet
@@ -64,7 +63,7 @@ def do_task(bench: Bench, training: Training, trials: Sequence[Trial], watcher: 
     """Train a network and test it; what an earlier run has left of the same is kept."""
     watcher = watcher or Silent()
     job = _job(bench, training)
-    waiting = [trial for trial in trials if _kept_key(bench.counts(trial)) != _key(bench, job, trial)]
+    waiting = [trial for trial in trials if read_key(bench.counts(trial)) != _key(bench, job, trial)]
     if not waiting and _kept(bench, job) is not None:
         return
     model = train(bench, training, watcher)
@@ -165,12 +164,6 @@ def _key(bench: Bench, job: Job, trial: Trial) -> str:
     return digest(
         (_COUNTING, job.fingerprint, bench.protocol.decision, bench.cohorts[trial.on].key, trial.adaptation, rows)
     )
-
-
-def _kept_key(file: Path) -> str:
-    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(file) as kept:
-        return str(kept["key"])
-    return ""
 
 
 def _names(slices: SliceSet) -> str:
