@@ -77,7 +77,9 @@ def _masks(lung: Path | None, lesion: Path | None, prediction: Path | None) -> t
         raise typer.BadParameter("--prediction holds the lesions already; leave out --lesion.")
     if prediction is None:
         return lung, lesion  # type: ignore[return-value]
-    return lung or prediction / "lung.nii.gz", prediction / "lesion.nii.gz"
+    from lungshift.patient.predicting import LESION, LUNGS
+
+    return lung or prediction / LUNGS, prediction / LESION
 
 
 def _read(
