@@ -36,6 +36,7 @@ COMMANDS = (
     "forensics",
     "forecast",
     "audit",
+    "doctor",
 )
 QUICK = [
     *(

@@ -31,7 +31,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from lungshift.errors import FileFormatError, GeometryError, IntensityError, LungshiftError, SeriesError
+from lungshift.errors import FileFormatError, GeometryError, IntensityError, LungshiftError, MissingError, SeriesError
 from lungshift.io import dicom_decode, dicom_header
 from lungshift.io.dicom import DicomSource, list_series, read_series
 from lungshift.io.dicom_series import Choices, scan_folder
@@ -557,6 +557,16 @@ def test_f56_jpeg_lossless_is_equal_to_raw_to_the_bit(plain):
         assert writer.Write()
     assert all(frame.compressed for frame in DicomSource(plain).stack.frames)
     assert np.array_equal(read_series(plain).hu, world_hu())
+
+
+def test_f88_a_decoder_that_is_not_installed_is_named_and_the_file_is_not_called_damaged(tmp_path, monkeypatch):
+    folder = write_series(tmp_path / "s", syntax=JPEGLSLossless)
+    (tmp_path / "jpeg_ls.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+    with pytest.raises(MissingError, match="needs pyjpegls, which is not installed") as caught:
+        read_series(folder)
+    assert (caught.value.code, caught.value.exit_code) == ("E_DECODER", 5)
 
 
 def test_f57_lossy_compression_is_warned_about_and_recorded(tmp_path, caplog):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 
 import typer
 
-from lungshift.cli import audits, models, patients, published, scenes, studies
+from lungshift.cli import audits, environment, models, patients, published, scenes, studies
 from lungshift.errors import LungshiftError
 
 app = typer.Typer(
@@ -38,12 +39,15 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "audit": audits.audit,
     "follow-up": patients.follow_up,
     "forensics": published.forensics,
+    "doctor": environment.doctor,
 }
 """The commands in the order in which ``--help`` lists them."""
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 
+_PACKAGE = "lungshift"
+_LIBRARY = re.compile(r"\.(so|dll|dylib)\b")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -62,8 +66,10 @@ def main() -> None:
         raise
     except LungshiftError as error:
         _fail(f"{error.code}: {error}", error.exit_code)
+    except ImportError as error:
+        _without_package(error)
     except OSError as error:
-        _fail(f"E_FILE: {error.filename or 'a file'} cannot be read or written: {error.strerror or error}.", 6)
+        _without_file(error)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
             raise
@@ -87,6 +93,22 @@ def _listen() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # a shell may have made a background command deaf on purpose
             signal.signal(number, in_order)
+
+
+def _without_package(error: ImportError) -> None:
+    if (error.name or _PACKAGE).split(".")[0] == _PACKAGE:
+        raise error  # a mistake of our own
+    _missing(f"the package {error.name} is not installed, or does not load")
+
+
+def _without_file(error: OSError) -> None:
+    if error.errno is None and _LIBRARY.search(str(error)):
+        _missing(f"a library does not load: {error}")
+    _fail(f"E_FILE: {error.filename or 'a file'} cannot be read or written: {error.strerror or error}.", 6)
+
+
+def _missing(what: str) -> None:
+    _fail(f"E_MISSING: {what}. Run lungshift doctor: it says what is missing, what it is for, and how to get it.", 5)
 
 
 def _fail(message: str, code: int) -> None:

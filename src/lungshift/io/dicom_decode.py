@@ -22,7 +22,7 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
-from lungshift.errors import FileFormatError
+from lungshift.errors import FileFormatError, LungshiftError, MissingError
 from lungshift.io.dicom_header import Frame, quiet_pydicom, read_pixels
 
 WORKER = (sys.executable, "-P", "-m", "lungshift.io.dicom_decode")
@@ -33,6 +33,7 @@ _MEMORY_BYTES = 3 << 30
 _ANSWER = struct.Struct("<c3sII")
 _READY, _PIXELS, _FAILED = b"R", b"P", b"F"
 _REASON = struct.Struct("<64s")
+_MISSING = "missing "
 
 PLUGINS = {
     "1.2.840.10008.1.2.4.50": "gdcm",  # JPEG baseline, 8 bit
@@ -59,6 +60,7 @@ def decode(frames: Sequence[Frame], *, frame_limit_s: float = FRAME_LIMIT_S) -> 
 
     Raises:
         FileFormatError: A file is cut off (``E_TRUNCATED``), or its pixels cannot be decoded (``E_DECODE``).
+        MissingError: The package that decodes them is not installed (``E_DECODER``).
     """
     planes = _in_worker(frames, frame_limit_s) if any(frame.compressed for frame in frames) else _here(frames)
     for frame, plane in zip(frames, planes, strict=True):
@@ -92,10 +94,10 @@ class _Reader:
             if "PixelData" not in self._dataset:
                 raise EOFError
             syntax = self._dataset.file_meta.TransferSyntaxUID
-            decoder = get_decoder(syntax)
-            plane, _ = decoder.as_array(
-                self._dataset, index=index, raw=True, decoding_plugin=PLUGINS.get(str(syntax), "")
-            )
+            decoder, plugin = get_decoder(syntax), PLUGINS.get(str(syntax), "")
+            if plugin and plugin not in decoder.available_plugins:
+                raise MissingDecoderError(plugin)
+            plane, _ = decoder.as_array(self._dataset, index=index, raw=True, decoding_plugin=plugin)
         return plane
 
 
@@ -158,7 +160,13 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return data
 
 
-def _failure(frame: Frame, reason: str) -> FileFormatError:
+def _failure(frame: Frame, reason: str) -> LungshiftError:
+    if reason.startswith(_MISSING):
+        return MissingError(
+            f"{frame.path.name} is compressed in a way that needs {reason.removeprefix(_MISSING)}, which is not installed. "
+            "Run lungshift doctor: it says how to get it.",
+            code="E_DECODER",
+        )
     # an uncompressed file with too few bytes raises ValueError, one without pixels EOFError
     if reason == "EOFError" or (reason == "ValueError" and not frame.compressed):
         return FileFormatError(
@@ -199,7 +207,8 @@ def _send(answers: BinaryIO, reader: _Reader, complaints: _Complaints, path: Pat
         rows, columns = plane.shape
         complaints.require_none()
     except Exception as error:  # whatever a decoder raises is the answer
-        answers.write(_ANSWER.pack(_FAILED, b"", 0, 0) + _REASON.pack(type(error).__name__.encode()))
+        reason = f"{_MISSING}{error}" if isinstance(error, MissingDecoderError) else type(error).__name__
+        answers.write(_ANSWER.pack(_FAILED, b"", 0, 0) + _REASON.pack(reason.encode()))
     else:
         answers.write(_ANSWER.pack(_PIXELS, plane.dtype.str.encode(), rows, columns))
         answers.write(plane.data)
@@ -228,6 +237,10 @@ class _Complaints:
         self._file.truncate()
         if b"Corrupt" in said:
             raise CorruptDataError
+
+
+class MissingDecoderError(Exception):
+    """The package that decodes a transfer syntax is not installed."""
 
 
 class CorruptDataError(Exception):

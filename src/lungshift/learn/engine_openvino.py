@@ -67,7 +67,7 @@ class OpenVinoEngine:
 
     def describe(self) -> dict[str, str]:
         """What computes, for the manifest of a run; the precision is that which the processor has."""
-        ov = _openvino()
+        ov = import_openvino()
         used = str(self._whole.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").get_type_name())
         return {
             "engine": f"openvino {metadata.version('openvino')}",
@@ -94,7 +94,7 @@ class OpenVinoEngine:
             "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_PRIMITIVES,
         }
         model = build_model(self.checkpoint.network, self.checkpoint.weights, bottom=bottom)
-        return _openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
+        return import_openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def _run(self, request: Any, images: np.ndarray) -> np.ndarray:
         answers = []
@@ -109,7 +109,7 @@ def build_model(network: NetworkSettings, weights: Mapping[str, np.ndarray], *, 
 
     Batch norm is folded into the convolution before it; dropout does nothing in prediction and is left out.
     """
-    ov = _openvino()
+    ov = import_openvino()
     layers = _Layers(ov.opset13, network, weights)
     x = image = layers.op.parameter([1, network.channels, -1, -1], np.float32, name="image")
     skips = []
@@ -183,7 +183,7 @@ def _single(weight: np.ndarray) -> np.ndarray:
     return weight.astype(np.float32)
 
 
-def _openvino() -> Any:
+def import_openvino() -> Any:
     """OpenVINO without its model converter.
 
     ``import openvino`` imports the converter, which reports each import to a server of its maker unless somebody has opted out. No

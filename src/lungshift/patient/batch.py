@@ -125,7 +125,7 @@ def _do(study: Study, options: Options, folder: Path) -> Ended:
             write_prediction(prediction, part, options)
         return Ended(study.name, "done")
     except (MissingError, ResourceError) as error:
-        if error.code != "E_MEMORY":
+        if error.code not in ("E_MEMORY", "E_DECODER"):
             raise
         return Ended(study.name, "failed", *refusal_of(error, study, options))
     except Exception as error:

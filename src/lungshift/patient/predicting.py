@@ -388,6 +388,8 @@ def refusal_of(error: Exception, study: Study, options: Options) -> tuple[str, s
     """Code and message of a study that failed, fit to be written down."""
     if isinstance(error, MemoryError):
         return "E_MEMORY", "it needs more memory than there is; predict it alone, or on a larger machine"
+    if isinstance(error, ImportError):
+        return "E_MISSING", f"the package {error.name} is not installed, or does not load; lungshift doctor says more"
     if not isinstance(error, LungshiftError):
         return "E_UNFORESEEN", f"{type(error).__name__}; predict this study alone to see more"
     return error.code, str(error) if options.keep_identity else study.scrub(str(error))
