@@ -119,11 +119,13 @@ def test_a_new_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     with files.new_folder(target) as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "a.txt").write_text("1")
+        (folder / "sub" / "a.txt").chmod(0o600)
         assert not target.exists()
 
     assert (target / "sub" / "a.txt").read_text() == "1"
     assert names(tmp_path) == ["run"]
     assert target.stat().st_mode & 0o777 == 0o755
+    assert {file.stat().st_mode & 0o777 for file in target.rglob("*") if file.is_file()} == {0o644}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

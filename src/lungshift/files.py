@@ -191,6 +191,9 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with resource_errors(target):
             for file in temporary.rglob("*"):
                 _flush(file)
+                file.chmod(
+                    (0o777 if file.is_dir() else 0o666) & ~_umask()
+                )  # some writers leave their files to the owner alone
             temporary.chmod(0o777 & ~_umask())
             if target.exists():
                 _swap(temporary, target)

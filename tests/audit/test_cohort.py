@@ -291,3 +291,26 @@ def test_the_real_series_that_is_not_in_hu_is_named_for_what_it_is(real_data: Pa
     assert (found[0].code, found[0].error) == ("not-hu-window", "E_NOT_HU")
     assert "0 to 4095" in found[0].evidence
     assert "Modality is NM" in found[0].evidence
+
+
+@pytest.mark.parametrize("which", ["lung", "lesion"])
+def test_a_mask_that_other_cases_have_is_missed_and_the_scan_is_looked_at(
+    phantom: Case, tmp_path: Path, which: str
+) -> None:
+    folders = {"scan": "rp_im", "lung": "rp_lung_msk", "lesion": "rp_msk"}
+    lung, lesion = masks(phantom)
+    grid = phantom.volume.geometry
+    for folder in folders.values():
+        (tmp_path / folder).mkdir()
+    for name in ("1", "4"):
+        write_volume(phantom.volume, tmp_path / "rp_im" / f"{name}.nii.gz")
+        write_mask(Mask(lung, grid), tmp_path / "rp_lung_msk" / f"{name}.nii.gz")
+        write_mask(Mask(lesion, grid), tmp_path / "rp_msk" / f"{name}.nii.gz")
+    (tmp_path / folders[which] / "4.nii.gz").unlink()
+
+    found = list(audit_cohort(read_cohort(tmp_path, allow_no_mask=True), tmp_path / "audit"))
+
+    (missing,) = (one for one in found if one.code == "mask-missing")
+    assert (missing.case, missing.severity, missing.error) == ("4", "error", "E_NO_MASK")
+    assert missing.evidence == f"no {which} mask, which 1 of 2 cases have"
+    assert "same-scan" in [one.code for one in found]

@@ -110,3 +110,11 @@ def test_decisions_about_another_audit_are_refused(
     assert code != 0
     assert "E_DECISIONS" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_applying_decisions_without_their_audit_is_a_wrong_use(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end_of("audit", home / "scans", "--apply", tmp_path / "decisions.json", "--output", tmp_path / "new") == 2
+    assert "--audited" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

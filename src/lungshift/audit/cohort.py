@@ -90,6 +90,7 @@ def audit_cohorts(
             watcher.stage(f"Auditing {cohort.name}")
         for number, record in enumerate(cohort.cases, 1):
             audited = audit_case(record, cohort.name, folder)
+            yield from _without_mask(record, cohort)
             yield from audited.findings
             if audited.fingerprint is not None:
                 fingerprints.append(audited.fingerprint)
@@ -110,6 +111,22 @@ def audit_case(record: CaseRecord, cohort: str, folder: Path) -> Audited:
         found = _look(record, cohort, folder)
         _keep(kept, key, found)
     return found
+
+
+def _without_mask(record: CaseRecord, cohort: Cohort) -> Iterator[Finding]:
+    """A mask that other cases of the cohort have and this one lacks."""
+    for which in ("lung", "lesion"):
+        others = sum(getattr(case.source, f"has_{which}") for case in cohort.cases)
+        if others and not getattr(record.source, f"has_{which}"):
+            yield Finding(
+                "mask-missing",
+                record.case_id,
+                "error",
+                f"no {which} mask, which {others} of {len(cohort.cases)} cases have",
+                "Add the mask, or take the scan out of the cohort: other commands refuse it.",
+                cohort.name,
+                error="E_NO_MASK",
+            )
 
 
 def pair_findings(twins: Sequence[Twins], known: dict[tuple[str, str], CaseRecord]) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ CODES: Mapping[str, tuple[Kind, str]] = {
     "flipped-front-back": ("orientation", "Front and back are swapped"),
     "flipped-head-foot": ("orientation", "Head and foot are swapped"),
     "spacing": ("geometry", "A voxel size that cannot be"),
+    "mask-missing": ("file", "A mask is missing"),
     "mask-grid": ("geometry", "A mask lies on another grid than its scan"),
     "mask-flipped": ("geometry", "A mask is mirrored against its scan"),
     "slice-doubled": ("completeness", "A slice is there twice"),

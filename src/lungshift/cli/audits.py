@@ -45,12 +45,16 @@ def audit(
     from lungshift.show.worklist import write_audit_page
     from lungshift.transfer.auditing import judge_cohorts
 
+    if apply is not None and audited is None:
+        raise typer.BadParameter(
+            "also say --audited, the folder of the audit whose page the decisions were made on.", param_hint="--apply"
+        )
     found = _named_apart([_open(path) for path in cohorts])
     cases = sum(len(cohort.cases) for cohort in found)
     if dry_run:
         say(f"{cases} cases in {', '.join(cohort.name for cohort in found)}. Nothing was written.")
         return
-    if apply is not None:
+    if apply is not None and audited is not None:
         say(_apply(found, apply, audited, output))
         return
     protocol = read_protocol_words(models, None, None) if models else None
@@ -70,12 +74,9 @@ def audit(
     say("\n\n".join(words))
 
 
-def _apply(cohorts: list[Cohort], decisions: Path, audited: Path | None, output: Path) -> str:
+def _apply(cohorts: list[Cohort], decisions: Path, audited: Path, output: Path) -> str:
     from lungshift.audit.correct import correct_labels, read_decisions
-    from lungshift.errors import OutputError
 
-    if audited is None:
-        raise OutputError("--apply needs --audited, the folder of the audit whose page the decisions were made on.")
     decided = read_decisions(decisions)
     lines = []
     for cohort in cohorts:
@@ -119,7 +120,7 @@ def _open(path: Path) -> Cohort:
     if path.is_file() and path.suffix not in (".toml", ".csv"):
         return read_bare_cohort(path)
     try:
-        return read_cohort(path, include_radiopaedia=True)
+        return read_cohort(path, include_radiopaedia=True, allow_no_mask=True)
     except CohortError as error:
         if error.code != "E_LAYOUT":
             raise

@@ -20,6 +20,7 @@ def read_cohort(
     intake: Intake = DEFAULT_INTAKE,
     include_radiopaedia: bool = False,
     lesion_labels: frozenset[int] | None = None,
+    allow_no_mask: bool = False,
 ) -> Cohort:
     """Find the cases of a cohort; no voxel is read yet.
 
@@ -29,16 +30,19 @@ def read_cohort(
         intake: How strictly its scans are taken in.
         include_radiopaedia: Keep the 0-255 scans of the ``coronacases10`` layout (see ``lungshift.io.layouts``).
         lesion_labels: Which labels are the lesion, for nnU-Net's layout where their names do not tell.
+        allow_no_mask: Keep scans whose mask is not there, without it.
 
     Raises:
         CohortError: Nothing there, an unknown layout, no case, or scans and masks that do not pair.
     """
     path = Path(path)
-    cohort = _read(path, intake, include_radiopaedia, lesion_labels)
+    cohort = _read(path, intake, include_radiopaedia, lesion_labels, allow_no_mask)
     return replace(cohort, name=name) if name else cohort
 
 
-def _read(path: Path, intake: Intake, include_radiopaedia: bool, lesion_labels: frozenset[int] | None) -> Cohort:
+def _read(
+    path: Path, intake: Intake, include_radiopaedia: bool, lesion_labels: frozenset[int] | None, allow_no_mask: bool
+) -> Cohort:
     if path.is_file():
         return read_manifest(path, intake)
     if not path.is_dir():
@@ -51,7 +55,7 @@ def _read(path: Path, intake: Intake, include_radiopaedia: bool, lesion_labels: 
         nnunet: {"lesion_labels": lesion_labels},
     }
     for layout in LAYOUTS.values():
-        if cohort := layout(path, intake, **options.get(layout, {})):
+        if cohort := layout(path, intake, allow_no_mask=allow_no_mask, **options.get(layout, {})):
             return cohort
     raise _unknown(path)
 

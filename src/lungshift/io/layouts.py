@@ -1,6 +1,7 @@
 """The folder layouts of published cohorts, recognised as they are on disk.
 
-A layout is a function from a folder to its cohort, or to None where the folder has another layout.
+A layout is a function from a folder to its cohort, or to None where the folder has another layout. A scan without its mask is refused
+by name, as forgetting one would go unseen, unless ``allow_no_mask``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ EITHER_LUNG = Labels(frozenset({1, 2}), frozenset({0, 1, 2}))
 _LESION_WORDS = ("lesion", "infection", "covid", "opacity", "ground", "consolidation", "pneumonia", "ggo", "effusion")
 
 
-def medseg9(folder: Path, intake: Intake = DEFAULT_INTAKE) -> Cohort | None:
+def medseg9(folder: Path, intake: Intake = DEFAULT_INTAKE, *, allow_no_mask: bool = False) -> Cohort | None:
     """MedSeg "COVID-19 CT segmentation dataset nr. 2": ``rp_im``, ``rp_lung_msk`` and ``rp_msk``, each with ``N.nii.gz``.
 
     Lesion masks hold 1, 2 and 3 (``MEDSEG9_LESION``) or, merged, 1. Patients are ``MEDSEG9_PATIENTS``.
@@ -43,13 +44,13 @@ def medseg9(folder: Path, intake: Intake = DEFAULT_INTAKE) -> Cohort | None:
     if not (folder / "rp_im").is_dir() or not (folder / "rp_msk").is_dir():
         return None
     scans, lungs, lesions = (_files(folder / name) for name in ("rp_im", "rp_lung_msk", "rp_msk"))
-    _require_pairs(scans, lungs, "lung mask in rp_lung_msk")
-    _require_pairs(scans, lesions, "lesion mask in rp_msk")
+    _require_pairs(scans, lungs, "lung mask in rp_lung_msk", allow_no_mask)
+    _require_pairs(scans, lesions, "lesion mask in rp_msk", allow_no_mask)
     cases = tuple(
         CaseRecord(
             name,
             MEDSEG9_PATIENTS.get(name, name),
-            NiftiSource(scans[name], lungs[name], lesions[name], EITHER_LUNG, MEDSEG9_LESION, intake),
+            NiftiSource(scans[name], lungs.get(name), lesions.get(name), EITHER_LUNG, MEDSEG9_LESION, intake),
             site="Radiopaedia",
         )
         for name in sorted(scans, key=_natural)
@@ -57,7 +58,9 @@ def medseg9(folder: Path, intake: Intake = DEFAULT_INTAKE) -> Cohort | None:
     return Cohort("medseg9", cases, "treat as CC BY-NC-SA (sources disagree)", "doi:10.6084/m9.figshare.13521509")
 
 
-def coronacases10(folder: Path, intake: Intake = DEFAULT_INTAKE, *, include_radiopaedia: bool = False) -> Cohort | None:
+def coronacases10(
+    folder: Path, intake: Intake = DEFAULT_INTAKE, *, include_radiopaedia: bool = False, allow_no_mask: bool = False
+) -> Cohort | None:
     """Zenodo record 3757476: ``COVID-19-CT-Seg_20cases``, ``Lung_Mask`` and ``Infection_Mask``.
 
     The record's ten Coronacases scans are in HU. Its ten Radiopaedia scans are 0-255 pictures and are left out, as in the
@@ -71,8 +74,8 @@ def coronacases10(folder: Path, intake: Intake = DEFAULT_INTAKE, *, include_radi
     scans, lungs, lesions = (
         _files(folder / name) for name in ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask")
     )
-    _require_pairs(scans, lungs, "lung mask in Lung_Mask")
-    _require_pairs(scans, lesions, "lesion mask in Infection_Mask")
+    _require_pairs(scans, lungs, "lung mask in Lung_Mask", allow_no_mask)
+    _require_pairs(scans, lesions, "lesion mask in Infection_Mask", allow_no_mask)
     names = [name for name in sorted(scans, key=_natural) if include_radiopaedia or not name.startswith("radiopaedia")]
     if left := len(scans) - len(names):
         _LOG.warning("%s: %d radiopaedia_* scans were left out: they are 0-255 pictures, not HU.", folder, left)
@@ -80,7 +83,7 @@ def coronacases10(folder: Path, intake: Intake = DEFAULT_INTAKE, *, include_radi
         CaseRecord(
             name,
             name,
-            NiftiSource(scans[name], lungs[name], lesions[name], EITHER_LUNG, ONE_LABEL, intake),
+            NiftiSource(scans[name], lungs.get(name), lesions.get(name), EITHER_LUNG, ONE_LABEL, intake),
             site="Coronacases" if name.startswith("coronacases") else "Radiopaedia",
         )
         for name in names
@@ -90,7 +93,11 @@ def coronacases10(folder: Path, intake: Intake = DEFAULT_INTAKE, *, include_radi
 
 
 def nnunet(
-    folder: Path, intake: Intake = DEFAULT_INTAKE, *, lesion_labels: Iterable[int] | None = None
+    folder: Path,
+    intake: Intake = DEFAULT_INTAKE,
+    *,
+    lesion_labels: Iterable[int] | None = None,
+    allow_no_mask: bool = False,
 ) -> Cohort | None:
     """nnU-Net's raw layout: ``dataset.json``, ``imagesTr/NAME_0000.nii.gz``, ``labelsTr/NAME.nii.gz``.
 
@@ -108,13 +115,15 @@ def nnunet(
     lung = _nnunet_lung(labels, lesion)
     scans = _nnunet_scans(folder / "imagesTr")
     masks = _files(folder / "labelsTr")
-    _require_pairs(scans, masks, "mask in labelsTr")
+    _require_pairs(scans, masks, "mask in labelsTr", allow_no_mask)
     cases = tuple(
         CaseRecord(
             name,
             name,
-            NiftiSource(scans[name], masks[name] if lung else None, masks[name], lung or ONE_LABEL, lesion, intake),
-            lung_source="reader" if lung else "none",
+            NiftiSource(
+                scans[name], masks.get(name) if lung else None, masks.get(name), lung or ONE_LABEL, lesion, intake
+            ),
+            lung_source="reader" if lung and name in masks else "none",
         )
         for name in sorted(scans, key=_natural)
     )
@@ -143,8 +152,8 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _require_pairs(scans: Mapping[str, Path], masks: Mapping[str, Path], what: str) -> None:
-    if missing := sorted(scans.keys() - masks.keys(), key=_natural):
+def _require_pairs(scans: Mapping[str, Path], masks: Mapping[str, Path], what: str, allow_no_mask: bool) -> None:
+    if not allow_no_mask and (missing := sorted(scans.keys() - masks.keys(), key=_natural)):
         raise CohortError(
             f"No {what} for {_some(missing)}. Add it, or take the scan out of the folder.", code="E_NO_MASK"
         )
