@@ -110,6 +110,41 @@ def test_f04_bytes_after_the_gzip_stream_are_a_warning_or_strictly_an_error(
     assert reason(path, strict=True) == "E_TRAILING"
 
 
+@pytest.mark.parametrize("zeros", [0, 100_000], ids=["", "after 100 kB of zeros"])
+@pytest.mark.parametrize(
+    "tail", [b"x", b"garbage", gzip.compress(b"more")[:-3]], ids=["byte", "text", "cut-off member"]
+)
+def test_f04_what_follows_is_noticed_wherever_it_is_and_however_short(
+    put: Callable[..., Path], zeros: int, tail: bytes
+) -> None:
+    path = put(raw_bytes(), "scan.nii.gz")
+    path.write_bytes(path.read_bytes() + bytes(zeros) + tail)
+    assert reason(path, strict=True) in {"E_TRAILING", "E_SIZE", "E_TRUNCATED"}
+
+
+@pytest.mark.parametrize("beyond", range(-3, 2))
+def test_f04_members_may_begin_anywhere_in_the_pieces_that_are_read(put: Callable[..., Path], beyond: int) -> None:
+    data = bytes(raw_bytes())
+    first, text = gzip.compress(data[:500]), gzip.compress(b"")
+    name = b"n" * (65_536 + beyond - len(first) - 20 - 1)
+    named = text[:3] + b"\x08" + text[4:10] + name + b"\0" + text[10:]
+    path = put(b"", "scan.nii.gz")
+    path.write_bytes(first + named + gzip.compress(data[500:]))
+    assert len(first + named) == 65_536 + beyond
+    assert np.array_equal(read_volume(path).hu, SCAN.T)
+
+
+def test_f05_a_stream_of_empty_members_is_refused_before_it_takes_long(put: Callable[..., Path]) -> None:
+    path = put(raw_bytes(), "scan.nii.gz")
+    sound = path.read_bytes()
+    path.write_bytes(gzip.compress(b"") * 100 + sound)
+    assert np.array_equal(read_volume(path).hu, SCAN.T), "a few do no harm"
+    path.write_bytes(sound + gzip.compress(b"") * 100_000)
+    began = time.process_time()
+    assert reason(path) == "E_GZIP"
+    assert time.process_time() - began < 0.5
+
+
 def test_f05_a_bomb_is_refused_by_its_header(put: Callable[..., Path]) -> None:
     path = put(raw_bytes(dim=[3, 20000, 20000, 26, 1, 1, 1, 1]), "scan.nii.gz")
     began = time.perf_counter()
@@ -161,6 +196,29 @@ def test_f11_a_singular_affine_is_refused(put: Callable[..., Path], row: list[fl
     assert reason(put(raw_bytes(srow_x=row))) == "E_AFFINE"
 
 
+@pytest.mark.parametrize("fields", [{"sform_code": -3}, {"sform_code": 0, "qform_code": -1}], ids=["sform", "qform"])
+def test_f11_a_negative_code_of_the_affine_is_refused(put: Callable[..., Path], fields: dict[str, object]) -> None:
+    assert reason(put(raw_bytes(**fields))) == "E_AFFINE"
+
+
+@pytest.mark.parametrize("far", [2e6, -1e28, 3.4e38])
+def test_f11_a_scan_a_kilometre_away_is_refused(put: Callable[..., Path], far: float) -> None:
+    assert reason(put(raw_bytes(srow_x=[-0.7, 0, 0, far], qform_code=0))) == "E_AFFINE"
+
+
+def test_f12_a_grid_that_grows_without_end_when_it_is_resampled_is_refused_by_its_header(
+    put: Callable[..., Path],
+) -> None:
+    image = nifti(np.resize(SCAN, (100, 2, 100)))
+    path = put(
+        raw_bytes(image, srow_x=[700, 0.007, 0, 0], srow_y=[700, -0.007, 0, 0], srow_z=[0, 0, 50, 0], qform_code=0)
+    )
+    assert reason(path) == "E_OBLIQUE"
+    began = time.process_time()
+    assert reason(path, oblique="resample") == "E_TOO_LARGE"
+    assert time.process_time() - began < 0.1
+
+
 def test_f12_a_sheared_affine_is_refused_unless_resampled(put: Callable[..., Path]) -> None:
     path = put(raw_bytes(srow_y=[0, -0.7, 0.5, 0], qform_code=0))
     assert reason(path) == "E_SHEARED"
@@ -189,6 +247,16 @@ def test_f15_metres_and_micrometres_become_millimetres(
     volume = read_volume(put(raw_bytes(image, xyzt_units=unit)))
     assert volume.geometry.spacing_mm == pytest.approx((5, 0.7, 0.7))
     assert "sizes are given in" in caplog.text
+
+
+def test_f15_an_unknown_unit_is_told(put: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    assert read_volume(put(raw_bytes(xyzt_units=5))).geometry.spacing_mm == pytest.approx((5, 0.7, 0.7))
+    assert "unknown unit" in caplog.text
+
+
+def test_bits_that_do_not_fit_the_type_are_told(put: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    assert np.array_equal(read_volume(put(raw_bytes(bitpix=8))).hu, SCAN.T)
+    assert "8 bits" in caplog.text
 
 
 def test_f15_a_voxel_of_no_scanners_size_is_refused(put: Callable[..., Path]) -> None:
@@ -287,6 +355,8 @@ def test_f27_voxels_that_are_no_number_are_refused_or_filled_as_asked(
         pytest.param(np.linspace(-400, 800, 120).astype(np.int16), "E_NOT_HU", "as dark as air", id="no air"),
         pytest.param(np.full(120, -1000, np.int16), "E_CONSTANT", "no picture", id="constant"),
         pytest.param(np.linspace(-1000, 90000, 120).astype(np.int32), "E_RANGE", "int16", id="beyond int16"),
+        pytest.param(np.linspace(-1000, 1e30, 120).astype(np.float32), "E_RANGE", "int16", id="no number that HU have"),
+        pytest.param(np.linspace(-1e300, 1e300, 120), "E_RANGE", "int16", id="beyond single precision"),
     ],
 )
 def test_f28_to_f31_values_that_are_not_hu_are_refused_with_advice(
@@ -297,6 +367,18 @@ def test_f28_to_f31_values_that_are_not_hu_are_refused_with_advice(
         read_volume(path)
     assert caught.value.code == code
     assert stream_reason(path) == code
+
+
+def test_values_that_one_hu_holds_are_no_picture_read_whole_or_streamed(put: Callable[..., Path]) -> None:
+    path = put(raw_bytes(scl_slope=1e-5, scl_inter=-1000))
+    assert reason(path) == stream_reason(path) == "E_CONSTANT"
+
+
+def test_values_beyond_single_precision_are_refused_whatever_they_are(put: Callable[..., Path]) -> None:
+    path = put(raw_bytes(nifti(np.linspace(-1e300, 1e300, 120).reshape(SHAPE))))
+    assert reason(path, require_hu=False) == "E_RANGE"
+    with pytest.raises(IntensityError):
+        list(NiftiSource(path, intake=Intake(require_hu=False)).slices())
 
 
 def test_f28_an_8_bit_scan_is_read_where_the_reader_asks_for_no_hu(put: Callable[..., Path]) -> None:

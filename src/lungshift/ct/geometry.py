@@ -12,6 +12,7 @@ from lungshift.errors import GeometryError
 _TOLERANCE_MM = 1e-3
 _SHEAR = 1e-3
 _VOXEL_MM3 = (1e-3, 1e3)
+_FARTHEST_MM = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +103,13 @@ def _require_grid(shape: tuple[int, ...], affine: np.ndarray) -> None:
     if not _VOXEL_MM3[0] <= voxel_mm3 <= _VOXEL_MM3[1]:
         raise GeometryError(
             f"A voxel of {voxel_mm3:.3g} mm³ is no CT voxel (0.001 to 1000 mm³): is the affine singular, or in metres or micrometres?",
+            code="E_AFFINE",
+        )
+    corners = affine[:3, 3], affine[:3] @ (*(n - 1 for n in shape), 1)
+    if np.abs(corners).max() > _FARTHEST_MM:
+        raise GeometryError(
+            f"The grid lies {np.abs(corners).max() / 1e6:.3g} km from the scanner's origin, where millimetres are lost in rounding; "
+            "the position in the file is damaged.",
             code="E_AFFINE",
         )
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

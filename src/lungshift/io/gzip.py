@@ -21,6 +21,10 @@ _PIECE = 1 << 16
 _MAGIC = b"\x1f\x8b"
 _BEYOND = 1 << 20
 """How far past the declared end a stream is inflated to find out what is there."""
+_MOST_EMPTY = 1000
+"""Members of a gzip stream that may hold nothing; each costs its time, and a file of nothing else would take minutes."""
+_MOST_PADDING = 1 << 20
+"""Zeros after a gzip stream that are taken for padding, as of a tape; more are bytes that do not belong there."""
 _MOST_PER_BYTE = 1032
 """No deflate stream holds more than 1032 bytes in one (RFC 1951: 258 bytes in 2 bits)."""
 
@@ -40,7 +44,7 @@ class ByteStream:
     """A file's bytes in order, inflated where the name ends in ``.gz``; use it in a ``with`` block.
 
     Raises:
-        FileFormatError: ``E_NO_FILE``, ``E_NOT_NIFTI`` (name and content disagree), ``E_TRUNCATED``, ``E_CRC``, ``E_SIZE``.
+        FileFormatError: ``E_NO_FILE``, ``E_NOT_NIFTI`` (name and content disagree), ``E_TRUNCATED``, ``E_CRC``, ``E_SIZE``, ``E_GZIP``.
     """
 
     def __init__(self, path: Path, *, strict: bool = False) -> None:
@@ -104,6 +108,7 @@ class _Members:
         self._path, self._file = path, file
         self._input = b""
         self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        self._holds_nothing, self._empty = True, 0
         self.trailing = False
 
     def read(self, count: int) -> bytes:
@@ -113,6 +118,7 @@ class _Members:
                 self._input = self._file.read(_PIECE) or b""
                 self._require_input()
             if data := self._inflate(count):
+                self._holds_nothing = False
                 return data
         return b""
 
@@ -136,12 +142,34 @@ class _Members:
 
     def _next_member(self) -> bool:
         """Whether another member follows; zeros may pad the file, anything else is noted as ``trailing``."""
-        rest = (self._member.unused_data or self._file.read(_PIECE) or b"").lstrip(b"\0")
+        if self.trailing:
+            return False
+        self._count_if_empty()
+        rest = self._after_padding(self._member.unused_data)
         if rest.startswith(_MAGIC):
             self._input, self._member = rest, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+            self._holds_nothing = True
             return True
-        self.trailing |= bool(rest)
+        self.trailing = bool(rest)
         return False
+
+    def _after_padding(self, rest: bytes) -> bytes:
+        """What comes after zeros, enough of it to know a member by; nothing if the file ends with them."""
+        padding = len(rest)
+        rest = rest.lstrip(b"\0")
+        while len(rest) < len(_MAGIC) and padding <= _MOST_PADDING and (more := self._file.read(_PIECE)):
+            padding += len(more)
+            rest = (rest + more).lstrip(b"\0")
+        return rest if padding <= _MOST_PADDING else rest or b"\0"
+
+    def _count_if_empty(self) -> None:
+        self._empty += self._holds_nothing
+        self._holds_nothing = False
+        if self._empty > _MOST_EMPTY:
+            raise FileFormatError(
+                f"{self._path} is gzip data in more than {_MOST_EMPTY} parts that hold nothing, as nobody compresses a scan. Compress it again.",
+                code="E_GZIP",
+            )
 
 
 def require_room(path: Path, needed: int) -> None:

@@ -23,6 +23,8 @@ from lungshift.io.gzip import ByteStream, describe_bytes, require_room
 _LOG = logging.getLogger("lungshift")
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_OFFSET = 16 << 20
+_MOST_MM = 1e9
+"""More than any step from voxel to voxel, in whatever unit."""
 _MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _UNIT = {1: "metres", 3: "micrometres"}
 """Units that are worth a word; files that state none mean millimetres."""
@@ -205,7 +207,13 @@ def _scale(path: Path, raw: Any) -> tuple[float, float]:
 def _affine(path: Path, raw: Any, shape: tuple[int, ...], intake: Intake) -> tuple[np.ndarray, list[str]]:
     """The LPS affine in mm, and what was wrong with it but could be settled."""
     unit = int(raw["xyzt_units"]) & 7
-    notes = [f"sizes are given in {_UNIT[unit]}"] if unit in _UNIT else []
+    notes = _notes_on_units(raw, unit)
+    if min(int(raw["sform_code"]), int(raw["qform_code"])) < 0:
+        raise GeometryError(
+            f"{path} says that its sform and qform are of the kinds {int(raw['sform_code'])} and {int(raw['qform_code'])}, "
+            "which no file has: its header is damaged. Convert the scan again.",
+            code="E_AFFINE",
+        )
     sform = _sform(raw)
     qform, qform_note = _qform(raw)
     if qform_note and sform is None:
@@ -221,6 +229,17 @@ def _affine(path: Path, raw: Any, shape: tuple[int, ...], intake: Intake) -> tup
     affine = _LPS_FROM_RAS @ chosen
     affine[:3] *= _MM.get(unit, 1.0)
     return affine, notes
+
+
+def _notes_on_units(raw: Any, unit: int) -> list[str]:
+    """What is odd about the unit of length and the bits of a voxel; both are read by what says more."""
+    notes = [f"sizes are given in {_UNIT[unit]}"] if unit in _UNIT else []
+    if unit not in _MM:
+        notes.append(f"sizes are given in an unknown unit ({unit}), and were taken for millimetres")
+    bits = 8 * np.dtype(_TYPES[int(raw["datatype"])]).itemsize
+    if int(raw["bitpix"]) not in (0, bits):
+        notes.append(f"a voxel is said to have {int(raw['bitpix'])} bits, and its type has {bits}; the type was used")
+    return notes
 
 
 def _sform(raw: Any) -> np.ndarray | None:
@@ -258,6 +277,10 @@ def _by_spacing(path: Path, raw: Any, intake: Intake) -> np.ndarray:
 def _require_invertible(path: Path, affine: np.ndarray) -> None:
     if not np.isfinite(affine).all():
         raise GeometryError(f"{path} has an affine that is not finite: {affine[:3].tolist()}.", code="E_AFFINE")
+    if np.abs(affine[:3, :3]).max() > _MOST_MM:
+        raise GeometryError(
+            f"{path} has an affine whose voxels are kilometres apart: {affine[:3].tolist()}.", code="E_AFFINE"
+        )
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not (lengths > 0).all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
         raise GeometryError(f"{path} has a singular affine: {affine[:3].tolist()}.", code="E_AFFINE")

@@ -7,6 +7,7 @@ unless asked for.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -220,7 +221,7 @@ class _File:
     @classmethod
     def open(cls, path: Path, intake: Intake) -> _File:
         header = read_header(path, intake)
-        return cls(path, header, layout_of(header, intake.oblique), intake.strict)
+        return cls(path, header, layout_of(header, intake.oblique, intake.max_voxels), intake.strict)
 
     @property
     def order(self) -> range:
@@ -246,9 +247,12 @@ class _File:
     def _require_memory(self, dtype: np.dtype) -> None:
         """The array, and as much again where it is turned or resampled; known from the header, before anything is taken."""
         slices, rows, columns = self.header.shape[::-1]
+        voxels = slices * rows * columns
         copies = 1 if self.layout.streams and not self.layout.flipped[0] else 2
-        what = f"{self.path}, {slices} x {rows} x {columns} voxels (slices, rows, columns),"
-        require_memory(copies * slices * rows * columns * dtype.itemsize, what)
+        needed = copies * voxels * dtype.itemsize
+        if self.layout.resample:  # SimpleITK takes both grids in float32, and the result is turned back
+            needed = (voxels + math.prod(self.layout.geometry.shape)) * (dtype.itemsize + 4)
+        require_memory(needed, f"{self.path}, {slices} x {rows} x {columns} voxels (slices, rows, columns),")
 
     def whole(self, convert: Converter, dtype: type, background: float = 0) -> np.ndarray:
         """The canonical array."""

@@ -60,18 +60,19 @@ class Layout:
         return plane.T if self.axes[1] == 0 else plane
 
 
-def layout_of(header: Header, oblique: Literal["refuse", "resample"] = "refuse") -> Layout:
+def layout_of(header: Header, oblique: Literal["refuse", "resample"] = "refuse", max_voxels: int = 2**30) -> Layout:
     """How the file lies in the patient.
 
     Raises:
-        GeometryError: ``E_OBLIQUE`` or ``E_SHEARED`` unless ``oblique="resample"``; ``E_AFFINE`` for impossible voxel sizes.
+        GeometryError: ``E_OBLIQUE`` or ``E_SHEARED`` unless ``oblique="resample"``; ``E_AFFINE`` for impossible voxel sizes;
+            ``E_TOO_LARGE`` if the grid to resample to has more than ``max_voxels``.
     """
     cosines = header.affine[:3, :3] / np.linalg.norm(header.affine[:3, :3], axis=0)
     try:
         if (reason := _why_not_aligned(cosines)) is None:
             return _aligned_layout(header, cosines)
         if oblique == "resample":
-            return Layout((2, 1, 0), (False, False, False), _enclosing_grid(header), resample=True)
+            return Layout((2, 1, 0), (False, False, False), _enclosing_grid(header, max_voxels), resample=True)
     except GeometryError as error:
         raise GeometryError(f"{header.path}: {error}", code=error.code) from None
     code, words = reason
@@ -129,7 +130,7 @@ def _aligned_layout(header: Header, cosines: np.ndarray) -> Layout:
     return Layout(axes, flipped, Geometry(shape, affine))  # type: ignore[arg-type]
 
 
-def _enclosing_grid(header: Header) -> Geometry:
+def _enclosing_grid(header: Header, max_voxels: int) -> Geometry:
     """The patient-aligned grid around all voxel centres, with about the file's own spacing along each axis."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.shape], [1])).reshape(4, -1)
     world = (header.affine @ corners)[:3]
@@ -137,7 +138,13 @@ def _enclosing_grid(header: Header) -> Geometry:
     lengths = np.linalg.norm(header.affine[:3, :3], axis=0)
     nearest = _one_to_one(np.abs(header.affine[:3, :3] / lengths))
     spacing = lengths[nearest]
-    counts = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
+    counts = np.ceil((high - low) / spacing - 1e-6) + 1
+    if not counts.prod() <= max_voxels:
+        raise GeometryError(
+            f"on the patient's axes it would have {counts.prod():.3g} voxels, more than the limit of {max_voxels}; "
+            "the affine is damaged, or resample it to larger voxels first.",
+            code="E_TOO_LARGE",
+        )
     return Geometry.regular(
         (int(counts[2]), int(counts[1]), int(counts[0])),
         (float(spacing[2]), float(spacing[1]), float(spacing[0])),

@@ -110,9 +110,14 @@ class IntensityGate:
         """
         path = self.header.path
         low, high = sorted(value * self.header.slope + self.header.inter for value in (self.low, self.high))
-        if self.dtype is np.int16 and not (_INT16.min <= round(low) and round(high) <= _INT16.max):
+        if self.dtype is np.int16:
+            low, high = np.rint(low), np.rint(high)
+        kept = np.int16 if self.intake.require_hu else self.dtype
+        limits = _INT16 if kept is np.int16 else np.finfo(np.float32)
+        if not (float(limits.min) <= low and high <= float(limits.max)):
             raise IntensityError(
-                f"{path}: values run from {low:g} to {high:g}, beyond what int16 HU can hold.", code="E_RANGE"
+                f"{path}: values run from {low:g} to {high:g}, beyond what {np.dtype(kept).name} HU can hold.",
+                code="E_RANGE",
             )
         if self.filled:
             _LOG.warning("%s: %d voxels that were NaN or infinite are now %s HU.", path, self.filled, self.intake.nan)
@@ -139,12 +144,18 @@ def hu_converter(header: Header) -> Converter:
     """A function from stored values to HU as a new array: int16 for whole numbers on disk, float32 for floating point."""
     dtype, slope, inter = header.dtype, header.slope, header.inter
     if dtype.kind == "f":
-        return lambda stored: (stored * slope + inter if header.scaled else stored).astype(np.float32)
+        return lambda stored: _single(stored, slope, inter)
     if not header.scaled and dtype.itemsize <= 2 and dtype.kind + str(dtype.itemsize) != "u2":
         return lambda stored: stored.astype(np.int16)
     if dtype.itemsize > 2:
         return lambda stored: _clipped(stored.astype(np.float64) * slope + inter)
     return _short_converter(dtype.newbyteorder("="), slope, inter)
+
+
+def _single(stored: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:
+    """As float32; what does not fit becomes infinite, which the gate refuses in the end."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (stored if (slope, inter) == (1.0, 0.0) else stored * slope + inter).astype(np.float32)
 
 
 def _short_converter(dtype: np.dtype, slope: float, inter: float) -> Converter:
@@ -162,7 +173,7 @@ def _short_converter(dtype: np.dtype, slope: float, inter: float) -> Converter:
         hu += np.float32(inter)
         return np.rint(hu, out=hu).astype(np.int16)
 
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         if np.array_equal(by_arithmetic(values), table):
             return by_arithmetic
     table = np.roll(table, limits.min)
