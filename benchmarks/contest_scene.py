@@ -74,6 +74,14 @@ def lungshift_surface(folder: str, smooth: bool) -> Work:
     return lambda: len(surface_of(mask, smooth=smooth).triangles)
 
 
+def flying_edges(folder: str) -> Work:
+    """VTK's part of our surface alone: no cropping, no millimetres."""
+    from lungshift.show.surfaces import _contour, _counts
+
+    counts, _ = _counts(_load(folder)[1], (1, 1, 1))
+    return lambda: _contour(counts, 0.5).GetNumberOfPolys()
+
+
 def skimage_surface(folder: str) -> Work:
     """scikit-image's marching cubes of the mask, cropped and padded beforehand, with spacing only."""
     from skimage.measure import marching_cubes

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lungshift import __version__
 from lungshift.cli import main as cli
 from lungshift.io.nifti import read_mask, read_volume
 from lungshift.io.writing import write_mask, write_volume
@@ -87,6 +88,12 @@ def lungshift(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
         return int(end.value.code or 0), out, err
 
     return call
+
+
+def test_the_version_is_told(lungshift) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = lungshift("--version")
+
+    assert (code, out.strip()) == (0, f"lungshift {__version__}")
 
 
 def test_help_names_every_command(lungshift) -> None:  # type: ignore[no-untyped-def]

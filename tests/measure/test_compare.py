@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf, isnan
 
 import numpy as np
@@ -214,3 +215,31 @@ def test_predictions_of_other_slices_are_refused() -> None:
 
     with pytest.raises(InputError, match="with other references"):
         compare([Pair(one.before, one.after + 1, one.cases, one.patients)], "paper", "recall")
+
+
+def test_luck_of_trainings_is_no_difference_of_arms() -> None:
+    # Ten patients gain nothing in one training and much in another: over patients that is sure, over trainings it is not.
+    before, after = ((5,) * 10, (5,) * 10), ((5, 4) * 5, (9, 8) * 5)
+    pair = _over_seeds(before, after)
+
+    sure, unsure = (compare([one], "paper", "recall")[0] for one in (replace(pair, seeds=None), pair))
+
+    assert sure.is_told
+    assert not unsure.is_told
+    assert unsure.low < 0 < sure.low
+
+
+def test_trainings_that_agree_change_nothing() -> None:
+    pair = _over_seeds(((5, 4) * 5,) * 3, ((6, 7) * 5,) * 3)
+
+    told, alone = (compare([one], "paper", "recall")[0] for one in (pair, replace(pair, seeds=None)))
+
+    assert told == alone
+
+
+def _over_seeds(before: tuple[tuple[int, ...], ...], after: tuple[tuple[int, ...], ...]) -> Pair:
+    """Recalls in tenths of patients with one slice, a row for each seed."""
+    tables = [np.array([[tp, 0, 10 - tp, 10] for row in rows for tp in row]) for rows in (before, after)]
+    seeds = [seed for seed, row in enumerate(before) for _ in row]
+    patients = [f"p{place}" for row in before for place in range(len(row))]
+    return Pair(tables[0], tables[1], [f"{p} {s}" for p, s in zip(patients, seeds, strict=True)], patients, seeds)

@@ -13,7 +13,16 @@ from scipy.special import expit, logit
 
 from lungshift.errors import InputError
 from lungshift.measure.conventions import CONVENTIONS, average
-from lungshift.measure.interval import bounds, estimate, estimate_difference, patient_sums, spread_of, value_and_error
+from lungshift.measure.interval import (
+    bounds,
+    estimate,
+    estimate_difference,
+    patient_sums,
+    seed_sums,
+    spread_of,
+    spread_over_seeds,
+    value_and_error,
+)
 
 EMPTY = [0, 0, 0, 10]
 RECALLS = st.lists(st.integers(0, 10), min_size=2, max_size=8)
@@ -262,3 +271,73 @@ def test_a_case_of_two_patients_is_refused_by_name() -> None:
 
     with pytest.raises(InputError, match="case0"):
         estimate(table, cases, patients, "per_case", "dice")
+
+
+def test_one_seed_is_no_other_training() -> None:
+    table, cases, patients = cohort(2, 5, 7, 8)
+
+    alone = estimate(table, cases, patients, "paper", "recall")
+
+    assert estimate(table, cases, patients, "paper", "recall", seeds=[7] * len(cases)) == alone
+
+
+def seeds_of(*rows: tuple[int, ...]) -> tuple[np.ndarray, list[str], list[str], list[int]]:
+    """One row of patients' recalls (in tenths) for each seed."""
+    worlds = [cohort(*row) for row in rows]
+    cases = [f"{case} {seed}" for seed, world in enumerate(worlds) for case in world[1]]
+    seeds = [seed for seed, world in enumerate(worlds) for _ in world[1]]
+    return np.concatenate([world[0] for world in worlds]), cases, [p for world in worlds for p in world[2]], seeds
+
+
+def test_seeds_that_agree_add_no_doubt() -> None:
+    *world, seeds = seeds_of((2, 5, 7, 8), (2, 5, 7, 8), (2, 5, 7, 8))
+
+    for convention in CONVENTIONS:
+        told = estimate(*world, convention, "recall", seeds=seeds)
+        alone = estimate(*world, convention, "recall")
+        assert (told.low, told.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_what_all_patients_of_a_seed_share_is_doubt_however_alike_the_patients_are() -> None:
+    # Four patients alike; three trainings score .4, .6 and .8: all doubt is between trainings, with two degrees of freedom.
+    *world, seeds = seeds_of((4,) * 4, (6,) * 4, (8,) * 4)
+
+    found = estimate(*world, "paper", "recall", seeds=seeds)
+
+    error = np.std([0.4, 0.6, 0.8], ddof=1) / np.sqrt(3) / (0.6 * 0.4)
+    reach = stats.t.ppf(0.975, 2) * error
+    assert (found.low, found.high) == pytest.approx((expit(logit(0.6) - reach), expit(logit(0.6) + reach)))
+    assert estimate(*world, "paper", "recall").low == pytest.approx(0.6)
+
+
+def test_patients_and_seeds_that_do_not_suit_each_other_are_no_luck_of_a_seed() -> None:
+    # By analysis of variance: patients, seeds and what is left, on the deviations of each cell.
+    rows = ((1, 4, 6, 9), (3, 3, 8, 7), (2, 6, 5, 6))
+    *world, seeds = seeds_of(*rows)
+    cells = np.array(rows).T / 10
+    left = cells - cells.mean(axis=1, keepdims=True) - cells.mean(axis=0) + cells.mean()
+    patient = np.var(cells.mean(axis=1), ddof=1) / 4
+    by_seed, mixed = np.var(cells.mean(axis=0), ddof=1) / 3, (left**2).sum() / (3 * 2) / 12
+
+    _, sums = seed_sums([world[0]], *world[1:], seeds, "paper", "recall")
+
+    wanted = patient + max(by_seed - mixed, 0)
+    assert spread_over_seeds(sums).error ** 2 == pytest.approx(wanted)
+    assert spread_over_seeds(sums).error >= spread_of(sums.sum(axis=2)).error
+
+
+def test_seeds_that_tested_other_patients_say_nothing_of_their_luck() -> None:
+    table, cases, patients = cohort(2, 5, 7, 8)
+    halves = [0 if patient in set(patients[:10]) else 1 for patient in patients]
+
+    told = estimate(table, cases, patients, "paper", "recall", seeds=halves)
+
+    alone = estimate(table, cases, patients, "paper", "recall")
+    assert (told.low, told.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_a_case_of_two_seeds_is_refused_by_name() -> None:
+    table, cases, patients = cohort(1, 5)
+
+    with pytest.raises(InputError, match=r"case0.*apart by seed"):
+        estimate(table, cases, patients, "per_case", "dice", seeds=[0, *[1] * (len(cases) - 1)])

@@ -8,15 +8,16 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from lungshift import __version__
 from lungshift.cli import audits, environment, models, patients, published, scenes, studies
 from lungshift.errors import LungshiftError
 
 app = typer.Typer(
     name="lungshift",
-    help="Does this lesion model work on our chest CT, and what does it cost to repair it? Research use only.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,6 +46,22 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lungshift {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Does this lesion model work on our chest CT, and what does it cost to repair it? Research use only."""
+
 
 _PACKAGE = "lungshift"
 _LIBRARY = re.compile(r"\.(so|dll|dylib)\b")

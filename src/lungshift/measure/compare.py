@@ -5,6 +5,10 @@ all 2^n ways where patients are few and in a random part of them where not, and 
 of the averages, in units of its standard error, is at least as large as it was found. This asks for no distribution, and it is
 blunt for few patients: the smallest possible ``p`` is 1 in 2^(n - 1), 0.125 for four patients and 0.002 for ten.
 
+Swaps of patients know nothing of the luck of a training. Where several seeds differ by more than patients explain, the error of the
+difference as it was found counts that too, and it is known less well; the difference in units of this error is taken down to what is
+as unlikely with patients alone (by Student's t of both), and that is looked up among the swaps.
+
 Asked of thirty pairs, Holm's correction multiplies the smallest ``p`` by thirty; with ten patients nothing could then ever be told
 from noise. The correction used here takes Holm's steps, but counts in how many swaps the largest of the differences not yet told apart
 is as large (Westfall and Young, Resampling-Based Multiple Testing, 1993): patients are swapped in all pairs at once, so that what
@@ -23,7 +27,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from lungshift.measure.interval import Spread, bounds, patient_sums, spread_of, value_and_error
+from lungshift.measure.interval import Spread, bounds, seed_sums, spread_of, spread_over_seeds, value_and_error
 from lungshift.measure.overlap import CountTable, Metric
 
 Correction = Literal["joint", "holm"]
@@ -48,12 +52,14 @@ class Pair:
         before, after: TP, FP, FN, TN of each slice by either.
         cases: The case of each slice, named apart by seed.
         patients: The patient of each slice; the same patient has the same id in every pair of a family.
+        seeds: The seed of the trainings that are compared on each slice; without them the answer is for these trainings only.
     """
 
     before: CountTable
     after: CountTable
     cases: Sequence[str]
     patients: Sequence[str]
+    seeds: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Comparison:
 
     Attributes:
         difference: Of the averages; NaN if one of them is undefined.
-        low, high: Its 95 % interval over patients; NaN with fewer than two.
+        low, high: Its 95 % interval over patients and, with several seeds, trainings; NaN with fewer than two patients.
         simultaneous_low, simultaneous_high: The interval at Bonferroni's level: all of a family hold the truth together 95 % of the time.
         p: Share of swaps with a difference as large; NaN where there is nothing to test.
         p_corrected: The same, corrected for the family.
@@ -128,8 +134,9 @@ class _Asked:
 
     @classmethod
     def of(cls, pair: Pair, convention: str, metric: Metric) -> _Asked:
-        patients, sums = patient_sums([pair.before, pair.after], pair.cases, pair.patients, convention, metric)
-        return cls(patients, sums, spread_of(sums))
+        tables = [pair.before, pair.after]
+        patients, sums = seed_sums(tables, pair.cases, pair.patients, pair.seeds, convention, metric)
+        return cls(patients, sums.sum(axis=2), spread_over_seeds(sums))
 
     @property
     def can_be_tested(self) -> bool:
@@ -159,7 +166,19 @@ def _statistics(asked: Sequence[_Asked], seed: int) -> Float64[np.ndarray, "swap
     place = {patient: index for index, patient in enumerate(patients)}
     swaps = _swaps(len(patients), seed)
     columns = [_sizes(one.sums, swaps[:, [place[patient] for patient in one.patients]]) for one in asked]
+    for one, column in zip(asked, columns, strict=True):
+        column[0] = _found(one, column[0])
     return np.stack(columns, axis=1) if columns else np.empty((1, 0))
+
+
+def _found(asked: _Asked, size: float) -> float:
+    """The size of the difference as it was found: over patients, or as unlikely as it is over patients and trainings."""
+    from scipy.special import stdtr, stdtrit
+
+    alone, spread = spread_of(asked.sums), asked.spread
+    if not np.isfinite(size) or size == 0 or spread.error <= alone.error:
+        return size
+    return float(-stdtrit(alone.freedom, stdtr(spread.freedom, -np.abs(spread.value) / spread.error)))
 
 
 def _swaps(patients: int, seed: int) -> Bool[np.ndarray, "swap patient"]:

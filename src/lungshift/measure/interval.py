@@ -1,7 +1,7 @@
 """How sure an average is: the average and its 95 % interval over patients, as one estimate.
 
 Slices of one patient resemble each other, so patients are what varies, never slices. Every average of ``conventions`` is a sum over
-patients divided by another sum over patients; both are summed once per patient, whatever the scans, seeds and folds in which
+patients divided by another sum over patients; both are summed once per patient and seed, whatever the scans and folds in which
 a patient was tested, and value and interval are then made of a few numbers.
 
 The interval is Student's t of the linearised ratio, on the logit scale for an average and on its own for a difference. Two things
@@ -12,8 +12,13 @@ deviation shrinks with its number of slices, and of Bell and McCaffrey's, right 
 ways, bootstraps among them, on simulated cohorts; ``docs/benchmarks/coverage.md`` has its coverage on others, and where 93 to 97 %
 is missed. Nothing is drawn: the same counts give the same interval.
 
-What it covers: other patients of the same kind, tested by models of the same trainings. What it does not: a leaky split; what all
-patients of one seed share because that training went well or badly; that the models of leave-patients-out folds share patients.
+Where several seeds tested the same patients, what the patients of one seed share because that training went well or badly is measured
+too: the variance over seeds beyond what patients and seeds that do not suit each other bring about by themselves is added (two-way
+clustering: Cameron, Gelbach and Miller, Journal of Business and Economic Statistics 29:238, 2011; balanced, as in an analysis of
+variance), and the degrees of freedom are Satterthwaite's of the two parts.
+
+What it covers: other patients of the same kind and, with several seeds, other trainings. What it does not: a leaky split; the luck of
+the one training there is; that the models of leave-patients-out folds share patients.
 """
 
 from __future__ import annotations
@@ -58,7 +63,8 @@ class Spread:
 
     Attributes:
         value: The ratio or difference.
-        error: Its standard error over patients; NaN if one patient alone has something to average.
+        error: Its standard error over patients and, where several seeds were told apart, trainings; NaN if one patient alone has something
+            to average.
         freedom: Degrees of freedom of the error.
         is_difference: Whether the value is a difference, from -1 to 1, or a ratio, from 0 to 1.
     """
@@ -76,12 +82,13 @@ def estimate(
     convention: str,
     metric: Metric,
     *,
+    seeds: Sequence[int] | None = None,
     level: float = 0.95,
 ) -> Estimate:
     """An average with its interval, were other patients of the same kind scanned.
 
     For an average over several seeds, give the slices of all seeds one after another, with cases named apart by seed and
-    patients not: a patient is one, however often it was tested.
+    patients not: a patient is one, however often it was tested. Give the seeds too, or the interval is for these trainings only.
 
     Args:
         counts: TP, FP, FN, TN of each slice.
@@ -89,13 +96,14 @@ def estimate(
         patients: The patient of each slice.
         convention: One of ``CONVENTIONS``, or ``paper``.
         metric: Which ratio.
+        seeds: The seed of the training that tested each slice.
         level: How often such intervals hold the truth.
 
     Raises:
         InputError: ``counts`` is not n x 4, ids are missing, or one case belongs to two patients.
         ProtocolError: No convention has this name.
     """
-    _, sums = patient_sums([counts], cases, patients, convention, metric)
+    _, sums = seed_sums([counts], cases, patients, seeds, convention, metric)
     return _estimate(sums, convention, metric, level)
 
 
@@ -107,6 +115,7 @@ def estimate_difference(
     convention: str,
     metric: Metric,
     *,
+    seeds: Sequence[int] | None = None,
     level: float = 0.95,
 ) -> Estimate:
     """How much higher an average is ``after`` than ``before``, on the same slices of the same patients, with its interval.
@@ -121,20 +130,21 @@ def estimate_difference(
         patients: The patient of each slice.
         convention: One of ``CONVENTIONS``, or ``paper``.
         metric: Which ratio.
+        seeds: The seed of the training that tested each slice.
         level: How often such intervals hold the truth.
 
     Raises:
         InputError: The two were not counted on the same voxels or references, or as for ``estimate``.
         ProtocolError: No convention has this name.
     """
-    _, sums = patient_sums([before, after], cases, patients, convention, metric)
+    _, sums = seed_sums([before, after], cases, patients, seeds, convention, metric)
     return _estimate(sums, convention, metric, level)
 
 
 def patient_sums(
     tables: Sequence[CountTable], cases: Sequence[str], patients: Sequence[str], convention: str, metric: Metric
 ) -> tuple[list[str], Float64[np.ndarray, "arm patient 2"]]:
-    """What each patient adds above and below the line of each arm's average; those who add to none are left out.
+    """What each patient adds above and below the line of each arm's average, over all seeds; those who add to none are left out.
 
     Returns:
         The patients, sorted, and their sums for each of ``tables``.
@@ -143,24 +153,53 @@ def patient_sums(
         InputError: The tables were not counted on the same voxels or references, or as for ``estimate``.
         ProtocolError: No convention has this name.
     """
+    labels, sums = seed_sums(tables, cases, patients, None, convention, metric)
+    return labels, sums[:, :, 0]
+
+
+def seed_sums(
+    tables: Sequence[CountTable],
+    cases: Sequence[str],
+    patients: Sequence[str],
+    seeds: Sequence[int] | None,
+    convention: str,
+    metric: Metric,
+) -> tuple[list[str], Float64[np.ndarray, "arm patient seed 2"]]:
+    """``patient_sums`` of each seed; a patient whom a seed did not test adds nothing there.
+
+    Args:
+        tables: TP, FP, FN, TN of each slice by each arm.
+        cases: The case of each slice, named apart by seed.
+        patients: The patient of each slice.
+        seeds: The seed of each slice; without them all are one.
+        convention: One of ``CONVENTIONS``, or ``paper``.
+        metric: Which ratio.
+
+    Raises:
+        InputError: As for ``patient_sums``, or seeds are missing, or one case belongs to two of them.
+        ProtocolError: No convention has this name.
+    """
     for table in tables:
         require_table(table)
         _require_paired(tables[0], table)
     require_table(tables[0], cases, patients)
-    level, owners = level_of(convention), list(patients)
-    if level == "case":
-        owner_of = _patient_of_case(cases, patients)
+    owners = list(zip(patients, [0] * len(patients) if seeds is None else seeds, strict=True))
+    if level_of(convention) == "case":
+        owner_of = _owner_of_case(cases, owners)
         names = [sum_by(table, cases) for table in tables]
         owners, tables = [owner_of[name] for name in names[0][0]], [rows for _, rows in names]
     fractions = np.concatenate([_fractions(rows, convention, metric) for rows in tables], axis=1)
     labels, flat = group_sums(fractions, owners)
-    sums = np.moveaxis(flat.reshape(len(labels), len(tables), 2), 1, 0)
-    kept = [index for index in np.argsort(labels) if sums[:, index, 1].any()]
-    return [labels[index] for index in kept], sums[:, kept]
+    names_of, columns = sorted({patient for patient, _ in labels}), sorted({seed for _, seed in labels})
+    sums = np.zeros((len(tables), len(names_of), len(columns), 2))
+    for (patient, seed), row in zip(labels, flat, strict=True):
+        sums[:, names_of.index(patient), columns.index(seed)] = row.reshape(len(tables), 2)
+    kept = np.flatnonzero(sums[..., 1].any(axis=(0, 2)))
+    return [names_of[place] for place in kept], sums[:, kept]
 
 
 def spread_of(sums: Float64[np.ndarray, "*cohort arm patient 2"]) -> Spread:
-    """The average of one arm, or how much higher it is in the second of two, and how sure that is.
+    """The average of one arm, or how much higher it is in the second of two, and how sure that is for these trainings.
 
     Args:
         sums: What each patient adds above and below the line, for one or two arms; any number of cohorts at once.
@@ -172,10 +211,30 @@ def spread_of(sums: Float64[np.ndarray, "*cohort arm patient 2"]) -> Spread:
     return Spread(value, error, freedom, sums.shape[-3] > 1)
 
 
+def spread_over_seeds(sums: Float64[np.ndarray, "*cohort arm patient seed 2"]) -> Spread:
+    """``spread_of`` for other trainings too, told by the patients that every seed tested; with one seed it is the same.
+
+    Args:
+        sums: What each patient adds above and below the line in each seed, for one or two arms; any number of cohorts at once.
+    """
+    alone = spread_of(sums.sum(axis=-2))
+    seeds = sums.shape[-2]
+    if seeds < 2:
+        return alone
+    by_seed, mixed, patients = _between_seeds(sums)
+    with np.errstate(all="ignore"):
+        luck = np.where((patients > 1) & (by_seed - mixed > _NOISE**2), by_seed - mixed, 0)
+        variance = alone.error**2 + luck
+        # Counting what is subtracted too, they could fall below those of seeds alone, and jump where luck is next to nothing.
+        freedom = variance**2 / (alone.error**4 / alone.freedom + luck**2 / (seeds - 1))
+        freedom = np.where(luck > 0, np.minimum(freedom, alone.freedom), alone.freedom)
+    return Spread(alone.value, np.sqrt(variance), freedom, alone.is_difference)
+
+
 def value_and_error(
     sums: Float64[np.ndarray, "*cohort arm patient 2"],
 ) -> tuple[Float64[np.ndarray, "*cohort"], Float64[np.ndarray, "*cohort"]]:
-    """``spread_of`` without the degrees of freedom: what a test by many flips needs of each."""
+    """``spread_of`` without the degrees of freedom: what a test by many swaps needs of each."""
     top, bottom = sums[..., 0], sums[..., 1]
     with np.errstate(all="ignore"):
         ratio = top.sum(axis=-1) / bottom.sum(axis=-1)
@@ -205,8 +264,29 @@ def bounds(
     return low, high
 
 
-def _estimate(sums: Float64[np.ndarray, "arm patient 2"], convention: str, metric: Metric, level: float) -> Estimate:
-    spread = spread_of(sums)
+def _between_seeds(
+    sums: Float64[np.ndarray, "*cohort arm patient seed 2"],
+) -> tuple[Float64[np.ndarray, "*cohort"], Float64[np.ndarray, "*cohort"], Float64[np.ndarray, "*cohort"]]:
+    """Of patients that every seed tested: variance of the average over seeds, the part of it that luck of no training explains, and how many."""
+    seeds = sums.shape[-2]
+    tested: np.ndarray = np.all(sums[..., 1].any(axis=-3), axis=-1)
+    patients = tested.sum(axis=-1, dtype=np.float64)
+    top, bottom = np.moveaxis(np.where(tested[..., None, :, None, None], sums, 0), -1, 0)
+    total = bottom.sum(axis=(-2, -1), keepdims=True)
+    with np.errstate(all="ignore"):
+        pull = (top - top.sum(axis=(-2, -1), keepdims=True) / total * bottom) / total
+        pull = pull[..., -1, :, :] - (pull[..., 0, :, :] if sums.shape[-4] > 1 else 0)
+        of_seed, of_patient = pull.sum(axis=-2, keepdims=True), pull.sum(axis=-1, keepdims=True)
+        left = np.where(tested[..., None], pull - of_seed / patients[..., None, None] - of_patient / seeds, 0)
+        more = seeds / (seeds - 1)
+        by_seed = more * (of_seed**2).sum(axis=(-2, -1))
+        return by_seed, more * patients / (patients - 1) * (left**2).sum(axis=(-2, -1)), patients
+
+
+def _estimate(
+    sums: Float64[np.ndarray, "arm patient seed 2"], convention: str, metric: Metric, level: float
+) -> Estimate:
+    spread = spread_over_seeds(sums)
     low, high = bounds(spread, level)
     name = resolve_convention(convention)
     return Estimate(float(spread.value), float(low), float(high), sums.shape[1], name, metric)
@@ -230,11 +310,14 @@ def _freedom(weight: Float64[np.ndarray, "*cohort patient"]) -> Float64[np.ndarr
     return 2 / (1 / satterthwaite + 1 / (patients - 1))
 
 
-def _patient_of_case(cases: Sequence[str], patients: Sequence[str]) -> dict[str, str]:
-    owner_of = dict(zip(cases, patients, strict=True))
-    torn = sorted({case for case, patient in zip(cases, patients, strict=True) if owner_of[case] != patient})
+def _owner_of_case(cases: Sequence[str], owners: Sequence[tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    owner_of = dict(zip(cases, owners, strict=True))
+    torn = sorted({case for case, owner in zip(cases, owners, strict=True) if owner_of[case] != owner})
     if torn:
-        raise InputError(f"A case belongs to one patient; {', '.join(torn)} to more. Check the ids.", code="E_COUNTS")
+        raise InputError(
+            f"A case belongs to one patient and one seed; {', '.join(torn)} to more. Check the ids, and name cases apart by seed.",
+            code="E_COUNTS",
+        )
     return owner_of
 
 

@@ -124,14 +124,22 @@ def _scores(outcome: Outcome) -> Iterator[str]:
     yield (
         "Intervals are 95 %, over patients, each with all its scans, seeds and folds: Student's t of the linearised ratio with a "
         "small-sample correction (CR2, Bell and McCaffrey 2002), on the logit scale for averages; below about five patients they are a "
-        "rough guide. They cover other patients of the same kind, not other cohorts or trainings. Differences between arms are paired: "
-        "of the same slices of the same patients."
+        f"rough guide. {_covered(len(seeds))} Differences between arms are paired: of the same slices of the same patients."
     )
     if any(run.arm in ARMS and run.arm != "zero_shot" for run in outcome.runs) and outcome.kind == "transfer":
         yield (
             "Whether a difference may be chance was tested by swapping both arms' results of patients in all ways or 9999 drawn ones, "
             "corrected for the number of comparisons by stepping down over the largest of them (Westfall and Young 1993)."
         )
+
+
+def _covered(seeds: int) -> str:
+    if seeds == 1:
+        return "They cover other patients of the same kind, not other cohorts or trainings."
+    return (
+        "What seeds differ in beyond what patients explain is added (two-way clustering, Cameron, Gelbach and Miller 2011, with Satterthwaite's "
+        "degrees of freedom). They cover other patients of the same kind and other trainings, not other cohorts."
+    )
 
 
 def _extras(outcome: Outcome) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Runs that belong together, over seeds and folds, as one table of counts: what rows, curves and sentences are made of.
 
 A value and its interval come of the same sums: the counts of every seed and fold are put in one table, each scan once for
-each model that was tested on it, and patients are what is drawn.
+each model that was tested on it, and patients and seeds are what varies.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ class Pooled:
     def patients(self) -> list[str]:
         """The patient of each slice."""
         return [str(patient) for run in self.runs for patient in run.scores.patients]
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seed of each slice."""
+        return [run.seed for run in self.runs for _ in run.scores.patients]
 
     @cached_property
     def places(self) -> list[tuple[str, int]]:
@@ -122,7 +127,7 @@ def gain(
     old, new = Pooled(tuple(before)), Pooled(tuple(after))
     if not before or old.places != new.places:
         return None
-    return estimate_difference(old.counts, new.counts, old.cases, old.patients, convention, metric)
+    return estimate_difference(old.counts, new.counts, old.cases, old.patients, convention, metric, seeds=old.seeds)
 
 
 def _place(key: Key) -> tuple[bool, bool, int, int, int]:

@@ -286,7 +286,7 @@ def _cells(pooled: Pooled, convention: Convention) -> dict[Metric, Cell]:
 
 
 def _cell(pooled: Pooled, mean: Average) -> Cell:
-    found = estimate(pooled.counts, pooled.cases, pooled.patients, mean.convention, mean.metric)
+    found = estimate(pooled.counts, pooled.cases, pooled.patients, mean.convention, mean.metric, seeds=pooled.seeds)
     return Cell(found.value, found.low, found.high, mean.n, mean.n_undefined)
 
 

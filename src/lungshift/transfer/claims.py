@@ -5,7 +5,8 @@ Four families are corrected for their size, each on its own: all comparisons on 
 the comparisons that a reader goes through to find the one that stands out.
 
 Slices are compared within a seed and, where both arms were tested in it, within a fold. A model that was tested once for all folds
-(the source at home) is compared with that of every fold. A patient tested by several seeds is one patient.
+(the source at home) is compared with that of every fold. A patient tested by several seeds is one patient, and what seeds differ
+in beyond that is the luck of trainings, which intervals and p-values count.
 """
 
 from __future__ import annotations
@@ -254,7 +255,7 @@ def _pair(before: _Tested, after: _Tested) -> Pair | None:
         return None
     old, new = np.array(matched).T
     cases, patients = _labels(after, new)
-    return Pair(before.counts[old], after.counts[new], cases, patients)
+    return Pair(before.counts[old], after.counts[new], cases, patients, [after.keys[row][0] for row in new])
 
 
 def _labels(tested: _Tested, rows: Sequence[int] | np.ndarray) -> tuple[list[str], list[str]]:
