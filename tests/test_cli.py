@@ -184,6 +184,26 @@ def test_a_full_disk_ends_with_6_and_leaves_nothing(  # type: ignore[no-untyped-
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(MemoryError(), id="Python"),
+        pytest.param(RuntimeError("Exception from plugin.cpp:54: std::bad_alloc"), id="OpenVINO"),
+        pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory"), id="torch"),
+        pytest.param(ImportError("libx.so: failed to map segment from shared object", name="x"), id="a library"),
+    ],
+)
+def test_f78_memory_that_ends_in_the_middle_is_a_message_and_6(lungshift, monkeypatch, error: Exception) -> None:  # type: ignore[no-untyped-def]
+    def app() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    code, _, err = lungshift("predict")
+
+    assert code == 6
+    assert err.startswith("E_MEMORY: there is not enough memory.")
+
+
 def test_an_output_below_a_file_is_refused(lungshift, cohorts: tuple[str, str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "file").write_text("mine")
 

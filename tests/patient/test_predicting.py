@@ -8,17 +8,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 
 from chests import TISSUE
 from lungshift.ct.case import Case
+from lungshift.ct.packed import PackedMask
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import InputError, LungshiftError, OutputError
 from lungshift.files import sha256
 from lungshift.io.dicom_seg import read_seg
-from lungshift.io.nifti import read_mask, read_volume
+from lungshift.io.nifti import NiftiSource, read_mask, read_volume
 from lungshift.learn.checkpoint import Checkpoint, build_network, load_checkpoint, save_checkpoint
 from lungshift.learn.settings import NetworkSettings
 from lungshift.measure.density import CONSOLIDATION_HU
@@ -139,6 +141,47 @@ def test_that_nothing_was_found_is_said_in_words_with_how_much_was_looked_at(lun
     assert (tmp_path / "out" / "lesion.nii.gz").is_file()
 
 
+# --- slice by slice
+
+
+def permuted(scan: Path, path: Path) -> Path:
+    """The same scan in a file that holds one column after another, which cannot be read slice by slice."""
+    image = nib.load(scan)
+    affine = image.affine[:, [1, 2, 0, 3]]
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj).transpose(1, 2, 0), affine), path)
+    return path
+
+
+@pytest.mark.parametrize("way", ["reader", "threshold"])
+def test_a_scan_is_never_in_memory_whole_and_its_masks_are_to_the_bit_those_of_one_that_is(
+    scan, lung, options, tmp_path, monkeypatch, way
+) -> None:
+    how = {"lung": lung} if way == "reader" else {}
+    whole = run(options, permuted(scan, tmp_path / "case one.nii.gz"), tmp_path / "whole", **how)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the scan was read whole")
+
+    monkeypatch.setattr(NiftiSource, "read", refuse)
+    monkeypatch.setattr("lungshift.io.nifti._whole_hu", refuse)
+    sliced = run(options, scan, tmp_path / "sliced", **how)
+
+    assert sliced["lung"]["source"] == way
+    assert {name: sliced[name] for name in ("said", "lesion", "lung", "flags")} == {
+        name: whole[name] for name in ("said", "lesion", "lung", "flags")
+    }
+    for name in ("lesion.nii.gz", "lung.nii.gz"):
+        one, other = (read_mask(tmp_path / part / name, NiftiSource(scan).geometry) for part in ("sliced", "whole"))
+        np.testing.assert_array_equal(one.voxels, other.voxels)
+
+
+def test_a_scan_that_is_damaged_at_its_end_is_refused_although_its_slices_came_before(scan, options, tmp_path) -> None:
+    data = scan.read_bytes()
+    scan.write_bytes(data[:-8] + bytes(8))
+
+    assert refusal(options, scan).code == "E_CRC"
+
+
 # --- the lung mask
 
 
@@ -168,11 +211,12 @@ def lung_model(tmp_path: Path) -> Path:
 def test_a_lung_model_draws_the_lungs_where_none_are_given_and_is_recorded(
     scan, lung, lung_model, options, tmp_path, monkeypatch
 ) -> None:
-    def by_model(predictor, case: Case) -> Case:
+    def by_model(predictor, slices, geometry) -> PackedMask:
         assert predictor.checkpoint.network.target == "lung"
-        return replace(case, lung=whole_chest().lung, lung_source="model", lung_model=predictor.checkpoint.fingerprint)
+        assert len(list(slices)) == geometry.shape[0]
+        return PackedMask.of(whole_chest().lung)
 
-    monkeypatch.setattr("lungshift.patient.predicting.with_model_lungs", by_model)
+    monkeypatch.setattr("lungshift.patient.predicting.find_lungs", by_model)
     with_model = replace(options, lung_model=lung_model)
 
     found = run(with_model, scan, tmp_path / "found")

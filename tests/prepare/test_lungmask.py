@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lungshift.ct.case import CaseSlice
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Volume
 from lungshift.errors import GeometryError, IntensityError
-from lungshift.prepare.lungmask import threshold_lungs
+from lungshift.prepare.lungmask import find_threshold_lungs, threshold_lungs
 from lungshift.prepare.phantom import phantom_case
 from lungshift.prepare.phantom_lesions import Lesions
 from lungshift.prepare.phantom_site import SITE_B, Site
@@ -121,3 +123,45 @@ def test_a_real_scan_agrees_with_its_reader(real_data: Path, case: int) -> None:
     volume = Volume(np.ascontiguousarray(hu), Geometry.regular(hu.shape, (slice_mm, row_mm, column_mm)))
     lung = np.asarray(reader.dataobj).transpose(2, 1, 0) > 0
     assert dice(threshold_lungs(volume).voxels, lung) > 0.97
+
+
+def drawn() -> Volume:
+    """Two lungs with a trachea, a vessel and a notch at the pleura, and gas in the bowel; whole numbers only."""
+    z, y, x = np.ogrid[:40, :96, :96]
+    hu = np.full((40, 96, 96), -1000)
+    hu[((y - 48) / 40.0) ** 2 + ((x - 48) / 46.0) ** 2 + 0 * z < 1] = 40
+    for middle in (28, 68):
+        hu[((z - 18) / 17.0) ** 2 + ((y - 48) / 28.0) ** 2 + ((x - middle) / 15.0) ** 2 < 1] = -850
+    hu[(z > 22) & ((y - 44) ** 2 + (x - 48) ** 2 < 12)] = -950
+    hu[(z > 8) & (z < 30) & ((y - 60) ** 2 + (x - 30) ** 2 < 9)] = 60
+    hu[(z > 10) & (z < 20) & (abs(y - 50) < 3) & (x < 20)] = 50
+    hu[(z < 4) & ((y - 70) ** 2 + (x - 48) ** 2 < 30)] = -900
+    return Volume(hu.astype(np.int16), Geometry.regular(hu.shape, (4.0, 3.0, 3.0)))
+
+
+def test_the_mask_is_to_the_bit_the_one_that_whole_arrays_gave() -> None:
+    mask = threshold_lungs(drawn()).voxels
+
+    assert np.count_nonzero(mask) == 59568
+    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    assert (
+        digest == "7dcedd54abdefffe1aa70a31e97a7f647142bbf12cdb6ef783a48f61b30a4a80"
+    )  # of the code before slices came one by one
+
+
+def test_slices_may_come_in_any_order() -> None:
+    volume = drawn()
+    order = np.random.default_rng(0).permutation(len(volume.hu)).tolist()
+
+    found = find_threshold_lungs((CaseSlice(at, volume.hu[at], None, None) for at in order), volume.geometry)
+
+    np.testing.assert_array_equal(found.mask().voxels, threshold_lungs(volume).voxels)
+
+
+def test_a_scan_with_missing_slices_has_no_lungs_found() -> None:
+    volume = drawn()
+
+    with pytest.raises(GeometryError, match="40 slices and 39 came"):
+        find_threshold_lungs(
+            (CaseSlice(at, hu, None, None) for at, hu in enumerate(volume.hu) if at != 7), volume.geometry
+        )

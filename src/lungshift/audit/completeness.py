@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int64
 from scipy import ndimage
 
 from lungshift.audit.finding import Finding, many, runs
+from lungshift.ct.geometry import Geometry
+from lungshift.ct.packed import AnyMask
 from lungshift.ct.volume import Mask, Volume
 
 JUMP = 2.0
@@ -48,17 +50,66 @@ def completeness_findings(
         case: Id for the findings.
         cohort: Name for the findings.
     """
-    steps = _Steps(case, cohort)
-    found = [
-        *steps.empty(volume),
-        *steps.doubled(volume),
-        *steps.jumps(volume),
-        *steps.marks(volume),
-        *steps.voxels(volume),
-    ]
-    if lung is not None and lung.voxels.any():
-        found += [*steps.cut_off(lung), *steps.size(lung)]
-    return tuple(found)
+    seen = SeenSlices(volume.geometry)
+    for index, plane in enumerate(volume.hu):
+        seen.see(index, plane)
+    return seen.findings(lung, case=case, cohort=cohort)
+
+
+class SeenSlices:
+    """What is kept of a scan's slices while they pass, to say in the end what is missing from it; far less than the scan.
+
+    Args:
+        geometry: The scan's grid.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        count, *plane = geometry.shape
+        self.geometry = geometry
+        self.spread = np.zeros(count)
+        self.hashes: dict[int, bytes] = {}
+        self.change, self.small_change = np.zeros((2, max(0, count - 1)))
+        self.across, self.brighter = np.zeros((2, count))
+        self.marks = _Marks((plane[0], plane[1]), _picked(count))
+        self._last: list[tuple[int, np.ndarray, np.ndarray]] = []
+
+    def see(self, index: int, hu: np.ndarray) -> None:
+        """Look at one slice; they come in order, from either end."""
+        some = hu[::4, ::4]
+        self.spread[index] = np.percentile(some, 99) - np.percentile(some, 1)
+        if hu.min() != hu.max():
+            self.hashes[index] = hashlib.sha256(np.ascontiguousarray(hu).tobytes()).digest()
+        self.marks.see(index, hu)
+        self._compare(index, hu)
+
+    def _compare(self, index: int, hu: np.ndarray) -> None:
+        """With the one slice or two before."""
+        small = _small(hu)
+        if self._last:
+            before, plane, thumbnail = self._last[-1]
+            self.change[min(index, before)] = _difference(plane, hu)
+            self.small_change[min(index, before)] = np.abs(small - thumbnail).mean()
+        if len(self._last) == 2:
+            (_, _, first), (middle, _, between) = self._last
+            around = (first + small) / 2
+            body = around > _BODY_HU
+            self.across[middle] = np.abs(small - first).mean()
+            self.brighter[middle] = np.median((between - around)[body]) if body.any() else 0.0
+        self._last = [*self._last[-1:], (index, hu, small)]
+
+    def findings(self, lung: AnyMask | None, *, case: str = "case", cohort: str = "") -> tuple[Finding, ...]:
+        """What is missing, once every slice was seen; the rest as ``completeness_findings``."""
+        steps = _Steps(case, cohort)
+        found = [
+            *steps.empty(self),
+            *steps.doubled(self),
+            *steps.jumps(self),
+            *steps.marks(self),
+            *steps.voxels(self.geometry),
+        ]
+        if lung is not None and lung.areas.any():
+            found += [*steps.cut_off(lung), *steps.size(lung)]
+        return tuple(found)
 
 
 class _Steps:
@@ -70,28 +121,25 @@ class _Steps:
     def _finding(self, code: str, severity: str, evidence: str, remedy: str, **more: object) -> Finding:
         return Finding(code, self._case, severity, evidence, remedy, self._cohort, **more)  # type: ignore[arg-type]
 
-    def empty(self, volume: Volume) -> Iterator[Finding]:
-        spread = [float(np.percentile(plane[::4, ::4], 99) - np.percentile(plane[::4, ::4], 1)) for plane in volume.hu]
-        if slices := tuple(int(at) for at in np.flatnonzero(np.array(spread) < _EMPTY_HU)):
+    def empty(self, seen: SeenSlices) -> Iterator[Finding]:
+        if slices := tuple(int(at) for at in np.flatnonzero(seen.spread < _EMPTY_HU)):
             yield self._finding(
                 "slice-empty",
                 "warning",
                 f"hardly more than one value in {many(len(slices), 'slice')}",
                 "Take them out of scan and masks, or get the scan again.",
                 slices=slices,
-                seat=_middle(volume, slices[0]),
+                seat=_middle(seen.geometry, slices[0]),
             )
 
-    def doubled(self, volume: Volume) -> Iterator[Finding]:
+    def doubled(self, seen: SeenSlices) -> Iterator[Finding]:
         """Slices that are equal, wherever they lie, and neighbours that are nearly so."""
         places = defaultdict(list)
-        for index, plane in enumerate(volume.hu):
-            if plane.min() != plane.max():
-                places[hashlib.sha256(np.ascontiguousarray(plane).tobytes()).digest()].append(index)
+        for index in sorted(seen.hashes):
+            places[seen.hashes[index]].append(index)
         equal = [tuple(group) for group in places.values() if len(group) > 1]
         again = tuple(sorted(index for group in equal for index in group[1:]))
-        change = np.array([_difference(*pair) for pair in zip(volume.hu, volume.hu[1:], strict=False)])
-        usual = _usual(change)
+        change, usual = seen.change, _usual(seen.change)
         near = tuple(int(at) + 1 for at in np.flatnonzero(change < STANDS_STILL * usual) if int(at) + 1 not in again)
         if again:
             pairs = "; ".join(f"{group[0]} = {runs(group[1:])}" for group in equal[:5])
@@ -102,7 +150,7 @@ class _Steps:
                 f"the same picture as on an earlier slice on {many(len(again), 'slice')}: {pairs}{more}",
                 "Take the copies out of scan and masks; where they fill a gap, get the scan again.",
                 slices=again,
-                seat=_middle(volume, again[0]),
+                seat=_middle(seen.geometry, again[0]),
             )
         if near:
             yield self._finding(
@@ -111,41 +159,39 @@ class _Steps:
                 f"a change from the slice before of less than {100 * STANDS_STILL:.0f} % of what is usual, on {many(len(near), 'slice')}",
                 "Look whether they are copies.",
                 slices=near,
-                seat=_middle(volume, near[0]),
+                seat=_middle(seen.geometry, near[0]),
                 numbers={"change": float((change / np.maximum(usual, 1e-6))[[at - 1 for at in near]].min())},
             )
 
-    def jumps(self, volume: Volume) -> Iterator[Finding]:
+    def jumps(self, seen: SeenSlices) -> Iterator[Finding]:
         """Slices that do not belong between their neighbours, and neighbours that differ far more than those around them."""
-        if len(volume.hu) < _LEAST_SLICES:
+        if len(seen.spread) < _LEAST_SLICES:
             return
-        small = _small(volume)
-        change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2))
+        change = seen.small_change
         usual = np.maximum(_usual(change), 1e-6)
         jump = change / usual > JUMP
-        across = np.abs(small[2:] - small[:-2]).mean(axis=(1, 2)) / usual[1:]
+        across = seen.across[1:-1] / usual[1:]
         odd = np.flatnonzero(jump[:-1] & jump[1:] & (across < _ACROSS * JUMP)) + 1
         jump[odd] = jump[odd - 1] = False
-        yield from self._odd(volume, small, odd)
-        yield from self._jumps(volume, np.flatnonzero(jump) + 1, change / usual)
+        yield from self._odd(seen, odd)
+        yield from self._jumps(seen, np.flatnonzero(jump) + 1, change / usual)
 
-    def _odd(self, volume: Volume, small: np.ndarray, odd: np.ndarray) -> Iterator[Finding]:
+    def _odd(self, seen: SeenSlices, odd: np.ndarray) -> Iterator[Finding]:
         if not len(odd):
             return
-        around = (small[odd - 1] + small[odd + 1]) / 2
-        brighter = (small[odd] - around)[around > _BODY_HU]
+        brighter = float(np.median(seen.brighter[odd]))
         slices = tuple(int(one) for one in odd)
         yield self._finding(
             "slice-odd",
             "warning",
-            f"slice {runs(slices)} differs from both neighbours, which are like each other (by {float(np.median(brighter)):+.0f} HU in the body)",
+            f"slice {runs(slices)} differs from both neighbours, which are like each other (by {brighter:+.0f} HU in the body)",
             "Look at it: it has another brightness, or belongs elsewhere. Get it again, or leave it out of what is measured.",
             slices=slices,
-            seat=_middle(volume, slices[0]),
-            numbers={"brighter_hu": float(np.median(brighter))},
+            seat=_middle(seen.geometry, slices[0]),
+            numbers={"brighter_hu": brighter},
         )
 
-    def _jumps(self, volume: Volume, at: np.ndarray, ratio: np.ndarray) -> Iterator[Finding]:
+    def _jumps(self, seen: SeenSlices, at: np.ndarray, ratio: np.ndarray) -> Iterator[Finding]:
         if not len(at):
             return
         slices = tuple(int(one) for one in at)
@@ -156,15 +202,15 @@ class _Steps:
             f"the picture jumps before slice {runs(slices)}: {highest:.1f} times the usual change (from {JUMP:g} on it is called a jump)",
             f"Slices may be missing there (about {max(1, round(highest) - 1)}), or the patient breathed: look at it in a coronal view.",
             slices=slices,
-            seat=_middle(volume, slices[0]),
+            seat=_middle(seen.geometry, slices[0]),
             numbers={"jump": highest},
         )
 
-    def marks(self, volume: Volume) -> Iterator[Finding]:
+    def marks(self, seen: SeenSlices) -> Iterator[Finding]:
         """Pixels beside the body that are bright wherever air is around them, slice after slice: text, logos, rulers."""
-        if len(volume.hu) < _LEAST_SLICES:
+        if len(seen.spread) < _LEAST_SLICES:
             return
-        marked = _drawn(volume)
+        marked = seen.marks.drawn()
         count = int(np.count_nonzero(marked))
         if count < _MARK_PX:
             return
@@ -175,13 +221,13 @@ class _Steps:
             "warning",
             f"{count} bright pixels beside the body, in rows {runs(rows.tolist())} and columns {runs(columns.tolist())}, stay where they are on all slices",
             "Look whether it is text: it may name the patient, and be marked as a lesion. Get the scan without it.",
-            voxels=count * len(volume.hu),
-            seat=(len(volume.hu) // 2, row, column),
+            voxels=count * len(seen.spread),
+            seat=(len(seen.spread) // 2, row, column),
             numbers={"pixels": float(count)},
         )
 
-    def voxels(self, volume: Volume) -> Iterator[Finding]:
-        slice_mm, row_mm, column_mm = volume.geometry.spacing_mm
+    def voxels(self, geometry: Geometry) -> Iterator[Finding]:
+        slice_mm, row_mm, column_mm = geometry.spacing_mm
         sizes = f"{slice_mm:.3g} x {row_mm:.3g} x {column_mm:.3g} mm (slice, row, column)"
         inside = all(_PIXEL_MM[0] <= mm <= _PIXEL_MM[1] for mm in (row_mm, column_mm))
         if inside and _SLICE_MM[0] <= slice_mm <= _SLICE_MM[1] and 0.5 < row_mm / column_mm < 2:
@@ -193,9 +239,9 @@ class _Steps:
             "No chest CT has such voxels: get the size from the original series.",
         )
 
-    def cut_off(self, lung: Mask) -> Iterator[Finding]:
+    def cut_off(self, lung: AnyMask) -> Iterator[Finding]:
         """Lungs that reach the first or last slice, or the border of the picture."""
-        area = np.count_nonzero(lung.voxels, axis=(1, 2))
+        area = lung.areas
         for end, name in ((0, "foot"), (len(area) - 1, "head")):
             share = area[end] / area.max()
             if share >= CUT_OFF:
@@ -205,12 +251,12 @@ class _Steps:
                     f"the last slice towards the {name} still has {100 * share:.0f} % of the lung of the largest one",
                     "Volumes and shares of the lung are of the part that is there.",
                     slices=(end,),
-                    seat=_seat(lung.voxels, end),
+                    seat=_seat(lung.slice(end), end),
                     numbers={"share": float(share)},
                 )
-        edge = np.ones(lung.voxels.shape[1:], bool)
+        edge = np.ones(lung.geometry.shape[1:], bool)
         edge[_BORDER_PX:-_BORDER_PX, _BORDER_PX:-_BORDER_PX] = False
-        touching = np.count_nonzero(lung.voxels & edge, axis=(1, 2))
+        touching = np.array([np.count_nonzero(lung.slice(index) & edge) for index in range(len(area))])
         if slices := tuple(int(at) for at in np.flatnonzero(touching)):
             yield self._finding(
                 "cut-off",
@@ -219,16 +265,15 @@ class _Steps:
                 "The field of view cuts the lungs, or the lung mask is wrong.",
                 slices=slices,
                 voxels=int(touching.sum()),
-                seat=_seat(lung.voxels & edge, slices[0]),
+                seat=_seat(lung.slice(slices[0]) & edge, slices[0]),
             )
 
-    def size(self, lung: Mask) -> Iterator[Finding]:
+    def size(self, lung: AnyMask) -> Iterator[Finding]:
         """Lungs of a size or shape that no person has, by the voxel size that the header states."""
-        area = np.count_nonzero(lung.voxels, axis=(1, 2))
+        area = lung.areas
         whole = max(area[0], area[-1]) < CUT_OFF * area.max()
         height, depth, width = (
-            np.ptp(np.flatnonzero(lung.voxels.any(axis=tuple({0, 1, 2} - {axis})))) * mm + mm
-            for axis, mm in enumerate(lung.geometry.spacing_mm)
+            np.ptp(np.flatnonzero(lung.shadow(axis))) * mm + mm for axis, mm in enumerate(lung.geometry.spacing_mm)
         )
         tall, flat = (
             height / width,
@@ -249,27 +294,39 @@ class _Steps:
             )
 
 
-def _drawn(volume: Volume) -> np.ndarray:
+def _picked(count: int) -> Int64[np.ndarray, " picked"]:
+    """The slices that are looked at for marks."""
+    return np.unique(np.linspace(0, count - 1, _MARK_SLICES).astype(int))
+
+
+class _Marks:
     """Pixels that are bright on nearly every slice on which there is air around them, less the table behind the patient.
 
     The table stays where it is as well, so nothing is looked for behind the front of the body; see ``_MARK_ROWS``.
     """
-    picked = np.unique(np.linspace(0, len(volume.hu) - 1, _MARK_SLICES).astype(int))
-    in_air, bright = np.zeros(volume.hu.shape[1:], np.int32), np.zeros(volume.hu.shape[1:], np.int32)
-    rows = []
-    for index in picked:
-        plane = volume.hu[index].astype(np.float32)
+
+    def __init__(self, shape: tuple[int, int], picked: Int64[np.ndarray, " picked"]) -> None:
+        self._in_air, self._bright = np.zeros((2, *shape), np.int32)
+        self._rows: list[tuple[int, int]] = []
+        self._picked = frozenset(picked.tolist())
+
+    def see(self, index: int, hu: np.ndarray) -> None:
+        if index not in self._picked:
+            return
+        plane = hu.astype(np.float32)
         dark = ndimage.uniform_filter((plane < _MARK_AIR_HU).astype(np.float32), _MARK_AROUND_PX)
         air = ndimage.binary_erosion(dark > 0.5, iterations=2)
-        in_air += air
-        bright += air & (plane > _MARK_HU)
-        rows.append(_body_rows(plane))
-    often = (in_air >= len(picked) / 3) & (bright >= 0.9 * in_air)
-    top, bottom = np.median(np.array(rows), axis=0)
-    often[int(top + _MARK_ROWS * (bottom - top)) :] = False
-    labels, _ = ndimage.label(ndimage.binary_dilation(often, iterations=3))
-    sizes = np.bincount(labels[often], minlength=1)
-    return np.asarray(often & (sizes >= _MARK_PX)[labels])
+        self._in_air += air
+        self._bright += air & (plane > _MARK_HU)
+        self._rows.append(_body_rows(plane))
+
+    def drawn(self) -> Bool[np.ndarray, "row column"]:
+        often = (self._in_air >= len(self._picked) / 3) & (self._bright >= 0.9 * self._in_air)
+        top, bottom = np.median(np.array(self._rows), axis=0)
+        often[int(top + _MARK_ROWS * (bottom - top)) :] = False
+        labels, _ = ndimage.label(ndimage.binary_dilation(often, iterations=3))
+        sizes = np.bincount(labels[often], minlength=1)
+        return np.asarray(often & (sizes >= _MARK_PX)[labels])
 
 
 def _body_rows(plane: np.ndarray) -> tuple[int, int]:
@@ -293,28 +350,20 @@ def _usual(change: np.ndarray) -> np.ndarray:
     return np.asarray(ndimage.median_filter(change, footprint=footprint, mode="mirror")) if len(change) > 1 else change
 
 
-def _small(volume: Volume) -> Float32[np.ndarray, "slice row column"]:
-    """Every slice as 64 x 64 means, in which noise hardly counts."""
+def _small(plane: np.ndarray) -> Float32[np.ndarray, "row column"]:
+    """A slice as 64 x 64 means, in which noise hardly counts."""
     from PIL import Image
 
-    return np.stack(
-        [
-            np.asarray(
-                Image.fromarray(plane.clip(_DARK, _BRIGHT).astype(np.float32)).resize(
-                    (_SIDE, _SIDE), Image.Resampling.BOX
-                )
-            )
-            for plane in volume.hu
-        ]
-    )
+    picture = Image.fromarray(plane.clip(_DARK, _BRIGHT).astype(np.float32))
+    return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
 
-def _middle(volume: Volume, index: int) -> tuple[int, int, int]:
-    return index, volume.hu.shape[1] // 2, volume.hu.shape[2] // 2
+def _middle(geometry: Geometry, index: int) -> tuple[int, int, int]:
+    return index, geometry.shape[1] // 2, geometry.shape[2] // 2
 
 
-def _seat(voxels: np.ndarray, index: int) -> tuple[int, int, int]:
+def _seat(plane: np.ndarray, index: int) -> tuple[int, int, int]:
     """A voxel of a mask on a slice, near the middle of what is there."""
-    places = np.argwhere(voxels[index])
+    places = np.argwhere(plane)
     nearest = int(np.square(places - places.mean(axis=0)).sum(axis=1).argmin())
     return index, int(places[nearest][0]), int(places[nearest][1])

@@ -53,7 +53,7 @@ _OFFSETS = (-1024.0, -1000.0, -32768.0)
 _MOST_MISFIT = 2.5
 _HU_OFF = 60.0
 """HU by which air or muscle may be off before a scan in HU is said to be out of calibration."""
-_PICKED = 24
+_PICKED, _STEPS = 24, 65536
 _FLOOR_SHARE, _TOP_SHARE = 0.05, 0.002
 _COARSE_HU = 2.0
 _LEAST_BODY, _FEWEST, _CUT_SHARE, _AIR_SHARE = 0.02, 200, 0.25, 0.3
@@ -130,29 +130,100 @@ def measure_landmarks(slices: Planes) -> Landmarks:
     Args:
         slices: (row, column) planes, or a (slice, row, column) array. All are counted; some in the middle are looked at.
     """
-    values, counts = _count(slices)
-    low, high = float(values[0]), float(values[-1])
-    edge = _otsu(values, counts)
-    count = len(slices)
-    picked = np.unique(np.linspace(0.15 * count, 0.85 * (count - 1), min(count, _PICKED)).astype(int))
-    looks = [_look(np.asarray(slices[index], dtype=np.float32), edge) for index in picked]
-    air, lung, tissue = (np.concatenate(part) for part in zip(*looks, strict=True))
-    middle = _median(lung)
-    fat, muscle = _tissues(tissue, middle, low, high)
-    used = values[(values >= (middle if np.isfinite(middle) else low)) & (values <= muscle)]
-    step = float(np.median(np.diff(used))) if len(used) > 8 else float(np.median(np.diff(values)))
-    return Landmarks(
-        low,
-        high,
-        float(np.mean(lung <= low)) if len(lung) else 0.0,
-        float(counts[-1] / max(1, counts[values > edge].sum())),
-        len(values),
-        step,
-        _air(air, middle, muscle),
-        middle,
-        fat,
-        muscle,
-    )
+    seen = SeenValues(len(slices), range_of(slices))
+    for plane in slices:
+        seen.count(np.asarray(plane))
+    looks = seen.looks()
+    for index in looks.picked:
+        looks.see(int(index), np.asarray(slices[index]))
+    return looks.landmarks()
+
+
+def range_of(slices: Iterable[np.ndarray]) -> tuple[float, float] | None:
+    """Lowest and highest value where they are floating point, which must be known before they are counted; None of whole numbers."""
+    low, high = np.inf, -np.inf
+    for plane in slices:
+        if np.asarray(plane).dtype.kind != "f":
+            return None
+        low, high = min(low, float(np.min(plane))), max(high, float(np.max(plane)))
+    return low, high
+
+
+class SeenValues:
+    """Every value that occurs in a scan and how often, counted while its slices pass; floating point is looked at in 65,536 steps.
+
+    Args:
+        slices: How many slices there are.
+        limits: ``range_of`` them.
+    """
+
+    def __init__(self, slices: int, limits: tuple[float, float] | None) -> None:
+        self._slices, self._limits, self._low = slices, limits, 0
+        self._counts = np.zeros(0 if limits is None else _STEPS, np.int64)
+        self._step = 1.0 if limits is None else max((limits[1] - limits[0]) / (_STEPS - 1), 1e-12)
+
+    def count(self, plane: np.ndarray) -> None:
+        """Count one slice; in any order."""
+        if self._limits is not None:
+            steps = np.rint((plane.astype(np.float64) - self._limits[0]) / self._step).astype(np.int64)
+        else:
+            self._make_room(int(plane.min()), int(plane.max()))
+            steps = plane.astype(np.int64) - self._low
+        self._counts += np.bincount(steps.ravel(), minlength=len(self._counts))
+
+    def looks(self) -> Looks:
+        """What takes a second look at some slices, once all are counted."""
+        start = self._low if self._limits is None else self._limits[0]
+        values = np.flatnonzero(self._counts) * self._step + start
+        return Looks(values, self._counts[self._counts > 0], self._slices)
+
+    def _make_room(self, low: int, high: int) -> None:
+        if not len(self._counts):
+            self._low = low
+        below, above = max(0, self._low - low), max(0, high + 1 - self._low - len(self._counts))
+        if below or above:
+            self._counts, self._low = np.pad(self._counts, (below, above)), self._low - below
+
+
+class Looks:
+    """Where air, lung, fat and muscle lie, from some slices in the middle of a scan whose values were counted.
+
+    Attributes:
+        picked: The slices that are looked at.
+    """
+
+    def __init__(self, values: np.ndarray, counts: np.ndarray, slices: int) -> None:
+        self._values, self._counts, self._edge = values, counts, _otsu(values, counts)
+        places = np.linspace(0.15 * slices, 0.85 * (slices - 1), min(slices, _PICKED))
+        self.picked: frozenset[int] = frozenset(places.astype(int).tolist())
+        self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def see(self, index: int, plane: np.ndarray) -> None:
+        """Look at a slice, if it is one of those; in any order."""
+        if index in self.picked:
+            self._seen.append(_look(plane.astype(np.float32), self._edge))
+
+    def landmarks(self) -> Landmarks:
+        """The landmarks, once all were seen."""
+        values, counts = self._values, self._counts
+        low, high = float(values[0]), float(values[-1])
+        air, lung, tissue = (np.concatenate(part) for part in zip(*self._seen, strict=True))
+        middle = _median(lung)
+        fat, muscle = _tissues(tissue, middle, low, high)
+        used = values[(values >= (middle if np.isfinite(middle) else low)) & (values <= muscle)]
+        step = float(np.median(np.diff(used))) if len(used) > 8 else float(np.median(np.diff(values)))
+        return Landmarks(
+            low,
+            high,
+            float(np.mean(lung <= low)) if len(lung) else 0.0,
+            float(counts[-1] / max(1, counts[values > self._edge].sum())),
+            len(values),
+            step,
+            _air(air, middle, muscle),
+            middle,
+            fat,
+            muscle,
+        )
 
 
 def identify_scale(marks: Landmarks) -> Scale | None:
@@ -183,7 +254,13 @@ def intensity_findings(
         The findings, and the scale: ``HU`` itself for a scan in HU, None where there is no way back.
     """
     planes = slices.hu if isinstance(slices, Volume) else slices
-    marks = measure_landmarks(planes)
+    return landmark_findings(measure_landmarks(planes), case=case, cohort=cohort, error=error)
+
+
+def landmark_findings(
+    marks: Landmarks, *, case: str = "case", cohort: str = "", error: str = ""
+) -> tuple[tuple[Finding, ...], Scale | None]:
+    """The same from landmarks that were measured before."""
     scale = identify_scale(marks)
     numbers = _numbers(marks, scale)
 
@@ -199,25 +276,6 @@ def intensity_findings(
         findings.append(_not_hu(marks, scale, found))
     findings += _limits(marks, scale, found)
     return tuple(findings), scale
-
-
-def _count(slices: Planes) -> tuple[np.ndarray, np.ndarray]:
-    """Every value that occurs and how often, slice by slice; floating point is looked at in 65,536 steps."""
-    first = np.asarray(slices[0])
-    if first.dtype.kind != "f":
-        low = min(int(np.min(plane)) for plane in slices)
-        high = max(int(np.max(plane)) for plane in slices)
-        counts = np.zeros(high - low + 1, np.int64)
-        for plane in slices:
-            counts += np.bincount(np.asarray(plane).astype(np.int64).ravel() - low, minlength=len(counts))
-        return np.flatnonzero(counts).astype(np.float64) + low, counts[counts > 0]
-    low_f, high_f = float(min(np.min(p) for p in slices)), float(max(np.max(p) for p in slices))
-    width = max((high_f - low_f) / 65535, 1e-12)
-    counts = np.zeros(65536, np.int64)
-    for plane in slices:
-        steps = np.rint((np.asarray(plane, np.float64) - low_f) / width).astype(np.int64)
-        counts += np.bincount(steps.ravel(), minlength=65536)
-    return np.flatnonzero(counts) * width + low_f, counts[counts > 0]
 
 
 def _otsu(values: np.ndarray, counts: np.ndarray) -> float:

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from lungshift.audit.finding import Finding
+from lungshift.ct.packed import AnyMask
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import GeometryError, IntensityError
 from lungshift.prepare.lungmask import threshold_lungs
@@ -121,16 +122,24 @@ def orientation_findings(
             lung = threshold_lungs(volume)
         except (GeometryError, IntensityError) as error:
             return (_no_lung(error, case, cohort),)
-    found = judge_orientation(volume, lung)
+    return flipped_findings(judge_orientation(volume, lung), case=case, cohort=cohort)
+
+
+def flipped_findings(found: Orientation, *, case: str = "case", cohort: str = "") -> tuple[Finding, ...]:
+    """A finding for each axis along which a scan is mirrored."""
     return tuple(_flipped(axis, found, case, cohort) for axis in found.flipped)
 
 
 def judge_orientation(volume: Volume, lung: Mask) -> Orientation:
-    """Measure every sign of every axis.
+    """Measure every sign of every axis."""
+    seen = SeenChest(lung)
+    for index in seen.levels:
+        seen.see(index, volume.hu[index], lung.voxels[index])
+    return seen.judge()
 
-    Front and back come first, then head and foot; where either is flipped the thumbnail is turned before the next is judged.
-    """
-    chest = _chest_of(volume, lung)
+
+def _judge(chest: _Chest | None) -> Orientation:
+    """Front and back come first, then head and foot; where either is flipped the thumbnail is turned before the next is judged."""
     if chest is None:
         return Orientation({})
     signs: dict[str, Mapping[str, Sign]] = {"front-back": _front_back(chest)}
@@ -155,27 +164,44 @@ class _Chest(NamedTuple):
     ends: tuple[bool, bool]
 
 
-def _chest_of(volume: Volume, lung: Mask) -> _Chest | None:
-    """The thumbnail of a scan; None where there is too little lung in it."""
-    voxels = lung.voxels
-    used = [np.flatnonzero(voxels.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    if not len(used[0]):
-        return None
-    low, high = (np.array([line[at] for line in used]) for at in (0, -1))
-    extent = high - low + 1
-    if extent[0] < _LEAST_SLICES or min(extent[1:]) < _LEAST_PIXELS:
-        return None
-    levels = np.floor(low[0] + (np.arange(-_BELOW, _LEVELS + _BELOW) + 0.5) / _LEVELS * extent[0]).astype(int)
-    box = tuple(_frame(int(low[axis]), int(extent[axis])) for axis in (1, 2))
-    hu = np.full((len(levels), _SIDE, _SIDE), np.nan, np.float32)
-    shown = np.zeros(hu.shape, bool)
-    for place, level in enumerate(levels):
-        if 0 <= level < len(voxels):
-            hu[place] = _shrink(volume.hu[level].astype(np.float32), box, _AIR_HU)
-            shown[place] = _shrink(voxels[level].astype(np.float32), box, 0.0) > 0.5
-    area = np.count_nonzero(voxels, axis=(1, 2))
-    ends = tuple(bool(area[end] < _CUT * area.max()) for end in (0, -1))
-    return _Chest(hu, shown, (ends[0], ends[1]))
+class SeenChest:
+    """The thumbnail of a scan, made while its slices pass.
+
+    Args:
+        lung: The lungs.
+
+    Attributes:
+        levels: The slices that it is made of; none where there is too little lung to tell anything.
+    """
+
+    def __init__(self, lung: AnyMask) -> None:
+        self.levels: dict[int, list[int]] = {}
+        area, used = lung.areas, [np.flatnonzero(lung.shadow(axis)) for axis in range(3)]
+        if not len(used[0]):
+            return
+        low, high = (np.array([line[at] for line in used]) for at in (0, -1))
+        extent = high - low + 1
+        if extent[0] < _LEAST_SLICES or min(extent[1:]) < _LEAST_PIXELS:
+            return
+        levels = np.floor(low[0] + (np.arange(-_BELOW, _LEVELS + _BELOW) + 0.5) / _LEVELS * extent[0]).astype(int)
+        for place, level in enumerate(levels.tolist()):
+            if 0 <= level < len(area):
+                self.levels.setdefault(level, []).append(place)
+        self._box = tuple(_frame(int(low[axis]), int(extent[axis])) for axis in (1, 2))
+        self._hu = np.full((len(levels), _SIDE, _SIDE), np.nan, np.float32)
+        self._lung = np.zeros(self._hu.shape, bool)
+        self._ends = bool(area[0] < _CUT * area.max()), bool(area[-1] < _CUT * area.max())
+
+    def see(self, index: int, hu: np.ndarray, lung: Bool[np.ndarray, "row column"]) -> None:
+        """Look at a slice with its lungs, if it is one of the levels; in any order."""
+        if index in self.levels:
+            places = self.levels[index]
+            self._hu[places] = _shrink(hu.astype(np.float32), self._box, _AIR_HU)
+            self._lung[places] = _shrink(lung.astype(np.float32), self._box, 0.0) > 0.5
+
+    def judge(self) -> Orientation:
+        """What the chest says, once all were seen."""
+        return _judge(_Chest(self._hu, self._lung, self._ends) if self.levels else None)
 
 
 def _frame(low: int, extent: int) -> tuple[int, int]:

@@ -65,7 +65,14 @@ def _about(
 
 _PACKAGE = "lungshift"
 _LIBRARY = re.compile(r"\.(so|dll|dylib)\b")
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "failed to map segment",
+)
 
 
 def main() -> None:
@@ -88,12 +95,21 @@ def main() -> None:
     except OSError as error:
         _without_file(error)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+        if not _is_of_memory(error):
             raise
-        _fail(
-            "E_MEMORY: there is not enough memory. Use smaller pictures, a narrower network or a smaller micro_batch.",
-            6,
-        )
+        _out_of_memory()
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def _out_of_memory() -> None:
+    _fail(
+        "E_MEMORY: there is not enough memory. Close other programs or raise the limit; to train, use smaller pictures, a narrower network or a "
+        "smaller micro_batch.",
+        6,
+    )
 
 
 def _listen() -> None:
@@ -113,6 +129,8 @@ def _listen() -> None:
 
 
 def _without_package(error: ImportError) -> None:
+    if _is_of_memory(error):
+        _out_of_memory()
     if (error.name or _PACKAGE).split(".")[0] == _PACKAGE:
         raise error  # a mistake of our own
     _missing(f"the package {error.name} is not installed, or does not load")

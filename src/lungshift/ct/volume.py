@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16
+from jaxtyping import Bool, Float32, Int16, Int64
 
 from lungshift.ct.geometry import Geometry
 from lungshift.errors import AnnotationError, GeometryError, IntensityError
@@ -59,6 +59,19 @@ class Mask:
     def volume_ml(self) -> float:
         """Volume of the structure in millilitres."""
         return int(np.count_nonzero(self.voxels)) * self.geometry.voxel_ml
+
+    def slice(self, index: int) -> Bool[np.ndarray, "row column"]:
+        """One slice."""
+        return self.voxels[index]
+
+    @property
+    def areas(self) -> Int64[np.ndarray, " slice"]:
+        """How many pixels of each slice are marked."""
+        return np.asarray(np.count_nonzero(self.voxels, axis=(1, 2)))
+
+    def shadow(self, axis: int) -> Bool[np.ndarray, " along"]:
+        """Which slices (axis 0), rows (1) or columns (2) have anything marked."""
+        return np.asarray(self.voxels.any(axis=tuple({0, 1, 2} - {axis})))
 
 
 def _require_shape(array: np.ndarray, geometry: Geometry) -> None:

@@ -132,6 +132,11 @@ class NiftiSource:
         return self.lesion is not None
 
     @property
+    def streams(self) -> bool:
+        """Whether its slices come one by one without the scan in memory, as often as they are asked for."""
+        return self._scan.layout.streams
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What of the header was taken with a warning."""
         return tuple(self._scan.header.notes)
@@ -162,7 +167,7 @@ class NiftiSource:
         Raises:
             InputError: Whatever keeps a file from being read, or a mask from fitting.
         """
-        if not self._scan.layout.streams:
+        if not self.streams:
             volume, lung, lesion = self.read()
             yield from _slices_of(
                 volume.hu, None if lung is None else lung.voxels, None if lesion is None else lesion.voxels

@@ -13,7 +13,8 @@ from isal import isal_zlib
 from jaxtyping import Bool
 
 from lungshift.ct.geometry import Geometry
-from lungshift.ct.volume import Mask, Volume
+from lungshift.ct.packed import AnyMask
+from lungshift.ct.volume import Volume
 from lungshift.errors import AnnotationError, GeometryError, InputError
 from lungshift.files import new_file, resource_errors, write_file
 from lungshift.io.gzip import ByteStream
@@ -33,11 +34,11 @@ _LEVEL = 2
 """Of isal's levels the one with the smallest files; for a mask it takes a tenth of the time of level 3."""
 
 
-def write_mask(mask: Mask, path: Path | str, like: Path | str | None = None) -> None:
+def write_mask(mask: AnyMask, path: Path | str, like: Path | str | None = None) -> None:
     """Write a mask as 0 and 1 (uint8) to a ``.nii.gz`` or ``.nii`` file.
 
     Args:
-        mask: What to write.
+        mask: What to write, in memory or packed.
         path: Where; an existing file is replaced only once the new one is whole.
         like: A NIfTI file, as a rule the scan, whose axis order, flips, qform and sform are taken; its description and
             extensions are not, for they may name the patient. Without it the canonical grid is written.
@@ -48,7 +49,7 @@ def write_mask(mask: Mask, path: Path | str, like: Path | str | None = None) -> 
     """
     with new_mask(path, mask.geometry, like) as writer:
         for index in writer.order:
-            writer.write(index, mask.voxels[index])
+            writer.write(index, mask.slice(index))
 
 
 @contextmanager

@@ -157,11 +157,13 @@ class SlicePrediction:
 
     Attributes:
         index: Of the slice, from the foot.
+        hu: The slice.
         lung: The lung mask that the prediction went by.
         lesion: The predicted lesion.
     """
 
     index: int
+    hu: Shaped[np.ndarray, "row column"]
     lung: Bool[np.ndarray, "row column"]
     lesion: Bool[np.ndarray, "row column"]
 
@@ -238,9 +240,8 @@ def _predict(
                 masks[picture.index] = decide_on_scan(probability, checkpoint.decision, grid)
         for picture, _ in group:
             lesion = masks.get(picture.index)
-            yield SlicePrediction(
-                picture.index, picture.own_lung, np.zeros_like(picture.own_lung) if lesion is None else lesion
-            )
+            lesion = np.zeros_like(picture.own_lung) if lesion is None else lesion
+            yield SlicePrediction(picture.index, picture.piece.hu, picture.own_lung, lesion)
 
 
 @dataclass(frozen=True, eq=False)

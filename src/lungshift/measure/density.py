@@ -14,8 +14,6 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from lungshift.ct.volume import Mask, Volume
-
 CONSOLIDATION_HU: Final = -200.0
 """A lesion voxel of this or more is consolidation, of less is ground glass."""
 
@@ -23,14 +21,3 @@ CONSOLIDATION_HU: Final = -200.0
 def is_dense(hu: Shaped[np.ndarray, "*any"]) -> Bool[np.ndarray, "*any"]:
     """Which HU are consolidation, where they belong to a lesion."""
     return np.asarray(hu >= CONSOLIDATION_HU)
-
-
-def split_density(lesion: Mask, volume: Volume) -> tuple[Mask, Mask]:
-    """The ground glass and the consolidation of a lesion mask; together they are the mask.
-
-    Raises:
-        GeometryError: Mask and scan are not on one grid.
-    """
-    lesion.geometry.require_same(volume.geometry, "Scan and lesion mask")
-    dense = is_dense(volume.hu) & lesion.voxels
-    return Mask(lesion.voxels & ~dense, lesion.geometry), Mask(dense, lesion.geometry)

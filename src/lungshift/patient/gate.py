@@ -8,19 +8,20 @@ which leave room around 19 real scans of two cohorts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from lungshift.audit.completeness import completeness_findings
-from lungshift.audit.intensity import intensity_findings
-from lungshift.audit.orientation import orientation_findings
-from lungshift.ct.case import Case
-from lungshift.ct.volume import Mask, Volume
+from lungshift.audit.completeness import SeenSlices
+from lungshift.audit.intensity import SeenValues, landmark_findings, range_of
+from lungshift.audit.orientation import SeenChest, flipped_findings
+from lungshift.ct.case import Case, CaseSlice, CaseSource, InMemory
+from lungshift.ct.geometry import Geometry
+from lungshift.ct.packed import AnyMask
 from lungshift.errors import GeometryError, InputError
-from lungshift.prepare.peaks import find_peaks
+from lungshift.prepare.peaks import Peaks, find_peaks
 
 LUNG_HU, TISSUE_HU = (-960.0, -650.0), (-80.0, 250.0)
 """Where the middle of the lung and of the soft tissue between the lungs may lie: -923 to -690 and -18 to 139 HU on 19 real scans; contrast
@@ -90,27 +91,96 @@ def judge_scan(case: Case, seen: TrainingRange) -> tuple[Flag, ...]:
     Raises:
         GeometryError: The lung mask is empty (``E_NO_LUNG``).
     """
-    lung = require_lung(case)
-    return (
-        *_audited(case.volume, lung),
-        *_amount(lung),
-        *_scale(case.volume, lung),
-        *_voxels(case.volume, seen),
-    )
+    source, lung = InMemory.of(case), require_lung(case.lung)
+    first = FirstLook.at(source)
+    for _ in first.watch(source.slices()):
+        pass
+    second = SecondLook(first, lung)
+    for _ in second.watch(source.slices()):
+        pass
+    return second.flags(seen)
 
 
-def require_lung(case: Case) -> Mask:
-    """The lung mask of a case.
+def require_lung(lung: AnyMask | None) -> AnyMask:
+    """A lung mask that is not empty.
 
     Raises:
         GeometryError: There is none, or it is empty (``E_NO_LUNG``): nothing would be looked at, and nothing found.
     """
-    if case.lung is None or not case.lung.voxels.any():
+    if lung is None or not lung.areas.any():
         raise GeometryError(
             "The lung mask is empty, so no slice would be looked at. Is it the mask of this scan? Leave --lung out to have one made.",
             code="E_NO_LUNG",
         )
-    return case.lung
+    return lung
+
+
+class FirstLook:
+    """What is kept of a scan's slices while they pass for the first time, before its lungs are known.
+
+    Args:
+        geometry: The scan's grid.
+        limits: Its lowest and highest value if they are floating point; ``audit.intensity.range_of`` tells.
+    """
+
+    def __init__(self, geometry: Geometry, limits: tuple[float, float] | None) -> None:
+        self.slices, self.values = SeenSlices(geometry), SeenValues(geometry.shape[0], limits)
+
+    @classmethod
+    def at(cls, source: CaseSource) -> FirstLook:
+        """For a scan that is read slice by slice; one of floating point is read once for its range."""
+        return cls(source.geometry, range_of(piece.hu for piece in source.slices()))
+
+    def watch(self, slices: Iterable[CaseSlice]) -> Iterator[CaseSlice]:
+        """The same slices; each is looked at as it passes."""
+        for piece in slices:
+            self.slices.see(piece.index, piece.hu)
+            self.values.count(piece.hu)
+            yield piece
+
+
+class SecondLook:
+    """What is kept of some slices when they pass again, with their lungs; in the end all flags of the scan.
+
+    Args:
+        first: The first look, at every slice.
+        lung: The lungs.
+    """
+
+    def __init__(self, first: FirstLook, lung: AnyMask) -> None:
+        self._first, self._lung = first, lung
+        self._chest, self._values = SeenChest(lung), first.values.looks()
+        with_lung = np.flatnonzero(lung.areas)
+        chosen = np.unique(np.linspace(0, len(with_lung) - 1, _SAMPLE).round().astype(int))
+        self._for_peaks = frozenset(with_lung[chosen].tolist())
+        self._peaks: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def watch(self, slices: Iterable[CaseSlice]) -> Iterator[CaseSlice]:
+        """The same slices; some are looked at as they pass."""
+        for piece in slices:
+            lung = self._lung.slice(piece.index) if piece.lung is None else piece.lung
+            self._values.see(piece.index, piece.hu)
+            self._chest.see(piece.index, piece.hu, lung)
+            if piece.index in self._for_peaks:
+                self._peaks.append((piece.hu, lung))
+            yield piece
+
+    def flags(self, seen: TrainingRange) -> tuple[Flag, ...]:
+        """Everything for which the prediction should be looked at, once all slices have passed."""
+        return (
+            *self._audited(),
+            *_amount(self._lung),
+            *_scale(find_peaks(self._peaks)),
+            *_voxels(self._first.slices.geometry, seen),
+        )
+
+    def _audited(self) -> Iterator[Flag]:
+        """What the audit of a cohort would say of the scan, less what is only good to know."""
+        orientation = flipped_findings(self._chest.judge())
+        scale, _ = landmark_findings(self._values.landmarks())
+        for finding in (*orientation, *self._first.slices.findings(self._lung), *scale):
+            if finding.severity != "note":
+                yield Flag(finding.code, finding.evidence, finding.remedy, dict(finding.numbers))
 
 
 def require_like(flags: Sequence[Flag]) -> None:
@@ -127,15 +197,7 @@ def require_like(flags: Sequence[Flag]) -> None:
         )
 
 
-def _audited(volume: Volume, lung: Mask) -> Iterator[Flag]:
-    """What the audit of a cohort would say of the scan, less what is only good to know."""
-    scale, _ = intensity_findings(volume)
-    for finding in (*orientation_findings(volume, lung), *completeness_findings(volume, lung), *scale):
-        if finding.severity != "note":
-            yield Flag(finding.code, finding.evidence, finding.remedy, dict(finding.numbers))
-
-
-def _amount(lung: Mask) -> Iterator[Flag]:
+def _amount(lung: AnyMask) -> Iterator[Flag]:
     low, high = _LUNG_ML
     if not low <= lung.volume_ml <= high:
         yield Flag(
@@ -146,11 +208,8 @@ def _amount(lung: Mask) -> Iterator[Flag]:
         )
 
 
-def _scale(volume: Volume, lung: Mask) -> Iterator[Flag]:
+def _scale(peaks: Peaks) -> Iterator[Flag]:
     """Lung or soft tissue that is not where HU have it."""
-    with_lung = np.flatnonzero(lung.voxels.any(axis=(1, 2)))
-    chosen = with_lung[np.unique(np.linspace(0, len(with_lung) - 1, _SAMPLE).round().astype(int))]
-    peaks = find_peaks((volume.hu[index], lung.voxels[index]) for index in chosen)
     odd = []
     for name, value, (low, high) in (("lung", peaks.lung, LUNG_HU), ("soft tissue", peaks.tissue, TISSUE_HU)):
         if not np.isnan(value) and not low <= value <= high:
@@ -164,9 +223,9 @@ def _scale(volume: Volume, lung: Mask) -> Iterator[Flag]:
         )
 
 
-def _voxels(volume: Volume, seen: TrainingRange) -> Iterator[Flag]:
-    slice_mm, row_mm, column_mm = volume.geometry.spacing_mm
-    _, rows, columns = volume.geometry.shape
+def _voxels(geometry: Geometry, seen: TrainingRange) -> Iterator[Flag]:
+    slice_mm, row_mm, column_mm = geometry.spacing_mm
+    _, rows, columns = geometry.shape
     picture_mm = max(rows * row_mm, columns * column_mm)
     whose = "the model was trained on" if seen.stated else "usual are"
     odd = [

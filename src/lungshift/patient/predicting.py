@@ -14,27 +14,31 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lungshift.ct.case import Case
+from lungshift.ct.case import Case, CaseSource, InMemory, LungSource
+from lungshift.ct.packed import PackedMask, pack
 from lungshift.ct.volume import Mask
 from lungshift.errors import CheckpointError, InputError, LungshiftError, SeriesError
 from lungshift.files import digest, sha256, write_json
 from lungshift.io.dicom import DicomSource
 from lungshift.io.dicom_seg import CONSOLIDATION, GROUND_GLASS, LUNG, Drawn, write_seg
+from lungshift.io.nifti import NiftiSource
 from lungshift.io.writing import write_mask
 from lungshift.learn.checkpoint import Checkpoint, load_checkpoint, require_target, weight_checksums
-from lungshift.learn.lungs import with_model_lungs
-from lungshift.learn.prediction import Predictor, predict
-from lungshift.measure.density import CONSOLIDATION_HU, split_density
+from lungshift.learn.lungs import find_lungs
+from lungshift.learn.prediction import Predictor, predict_source
+from lungshift.measure.density import CONSOLIDATION_HU, is_dense
 from lungshift.memory import require_memory
-from lungshift.patient.gate import Flag, TrainingRange, judge_scan, require_like, require_lung
+from lungshift.patient.gate import FirstLook, Flag, SecondLook, TrainingRange, require_like, require_lung
 from lungshift.patient.studies import Study
-from lungshift.prepare.lungmask import with_lungs
+from lungshift.prepare.lungmask import find_threshold_lungs
 
 FORMAT = 1
 LESION, LUNGS, SEG, DESCRIPTION = "lesion.nii.gz", "lung.nii.gz", "lesion.dcm", "prediction.json"
 RESEARCH = "Research use only: not a medical device, not for diagnosis."
 _PACKAGES = ("lungshift", "numpy", "scipy", "nibabel", "pydicom", "highdicom")
-_VOXEL_BYTES = 18
+_BASE_BYTES, _PIXEL_BYTES, _VOXEL_BYTES = 400 << 20, 300, 10
+"""What a prediction takes: in any case, for each pixel of a slice, and for each voxel of a scan that cannot be read slice by slice. The first two
+are address space, which ``ulimit -v`` counts; about half of it is touched."""
 _LOG = logging.getLogger("lungshift")
 
 
@@ -119,21 +123,18 @@ def load_predictor(options: Options, target: Literal["lesion", "lung"] = "lesion
     return Predictor.of(checkpoint, options.device)
 
 
-def _with_lungs(case: Case, options: Options) -> Case:
-    """The case with its lungs: as given, by the lung model, or else by threshold."""
-    if case.lung is not None or options.lung_model is None:
-        return with_lungs(case)
-    return with_model_lungs(load_predictor(options, "lung"), case)
-
-
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a model says of a study.
 
     Attributes:
         study: The study.
-        case: The scan with its lung mask.
-        lesion: The predicted lesion, on the scan's own grid.
+        lung: The lung mask that it went by, on the scan's own grid.
+        lung_source: Who drew it: ``reader`` (a file that was given), ``model`` or ``threshold``.
+        lung_model: Fingerprint of the model that drew it, if one did.
+        lesion: The predicted lesion, on the same grid.
+        consolidation: The dense part of it; the rest is ground glass.
+        inside: How many voxels of the lesion are inside the lung mask.
         flags: What is odd about the scan.
         notes: What was taken with a warning when it was read.
         identity: Of inputs, models and options.
@@ -141,27 +142,25 @@ class Prediction:
     """
 
     study: Study
-    case: Case
-    lesion: Mask
+    lung: PackedMask
+    lung_source: LungSource
+    lung_model: str
+    lesion: PackedMask
+    consolidation: PackedMask
+    inside: int
     flags: tuple[Flag, ...]
     notes: tuple[str, ...]
     identity: str
     checksums: Mapping[str, str]
 
     @property
-    def lung(self) -> Mask:
-        """The lung mask that it went by."""
-        return require_lung(self.case)
-
-    @property
     def percent_of_lung(self) -> float:
         """How much of the lung is lesion; lesion outside of the lung mask is not counted here."""
-        inside = int(np.count_nonzero(self.lesion.voxels & self.lung.voxels))
-        return 100 * inside / int(np.count_nonzero(self.lung.voxels))
+        return 100 * self.inside / int(self.lung.areas.sum())
 
     def words(self) -> str:
         """The result in a sentence; that nothing was found is said, and how much was looked at."""
-        slices, looked = (int(mask.voxels.any(axis=(1, 2)).sum()) for mask in (self.lesion, self.lung))
+        slices, looked = _slices_of(self.lesion), _slices_of(self.lung)
         if not slices:
             return f"no lesion found; {looked} slices with lung were looked at (lung mask: {self.lung_source})"
         return (
@@ -169,34 +168,73 @@ class Prediction:
             f"(lung mask: {self.lung_source})"
         )
 
-    @property
-    def lung_source(self) -> str:
-        """Who drew the lung mask: ``reader`` (a file that was given), ``model`` or ``threshold``."""
-        return self.case.lung_source
-
 
 def predict_study(study: Study, options: Options) -> Prediction:
     """Read a study, find or take its lungs, judge whether it is one to be asked about, and predict its lesions.
+
+    The scan passes slice by slice: once to be looked at and for its lungs, and once more, with its lungs, to be predicted.
 
     Raises:
         InputError: Whatever keeps it from being read or used; ``E_UNLIKE`` if it is odd and the options are strict.
         ResourceError: It needs more memory than there is (``E_MEMORY``).
     """
-    checkpoints, source = load_checkpoints(options), study.source()
-    n, rows, columns = source.geometry.shape
-    require_memory(n * rows * columns * _VOXEL_BYTES, f"A scan of {n} x {rows} x {columns} voxels")
-    checksums = source.checksums()
-    volume, lung, _ = source.read()
-    case = _with_lungs(Case(volume, lung, case_id=study.name), options)
+    checkpoints, files = load_checkpoints(options), study.source()
+    _require_memory(files)
+    checksums = files.checksums()
+    source = _in_passes(files)
+    first = FirstLook.at(source)
+    lung, lung_source, lung_model = _find_lungs(source, first, options)
+    second, lesion, dense, inside = SecondLook(first, require_lung(lung)), {}, {}, 0
+    for found in predict_source(load_predictor(options), source, lambda slices: second.watch(lung.lay(slices))):
+        lesion[found.index], dense[found.index] = pack(found.lesion), pack(found.lesion & is_dense(found.hu))
+        inside += int(np.count_nonzero(found.lesion & found.lung))
     flags = (
-        *judge_scan(case, TrainingRange.of(checkpoints.lesion.trained_on)),
+        *second.flags(TrainingRange.of(checkpoints.lesion.trained_on)),
         *_of_files(study, checksums, checkpoints.lesion),
     )
     if options.strict:
         require_like(flags)
-    lesion = predict(load_predictor(options), case)
-    identity = identify_study(checksums, options)
-    return Prediction(study, case, lesion, flags, tuple(source.notes), identity, checksums)
+    return Prediction(
+        study,
+        lung,
+        lung_source,
+        lung_model,
+        PackedMask(source.geometry, lesion),
+        PackedMask(source.geometry, dense),
+        inside,
+        flags,
+        tuple(files.notes),
+        identify_study(checksums, options),
+        checksums,
+    )
+
+
+def _in_passes(source: NiftiSource | DicomSource) -> CaseSource:
+    """What gives the slices as often as they are asked for: the file itself, or memory where reading it again would be dear."""
+    if isinstance(source, NiftiSource) and source.streams:
+        return source
+    volume, lung, _ = source.read()
+    return InMemory.of(Case(volume, lung))
+
+
+def _find_lungs(source: CaseSource, first: FirstLook, options: Options) -> tuple[PackedMask, LungSource, str]:
+    """The lungs as given, by the lung model, or else by threshold; who drew them, and the fingerprint of the model that did."""
+    slices = first.watch(source.slices())
+    if source.has_lung:
+        given = {piece.index: pack(piece.lung) for piece in slices if piece.lung is not None}
+        return PackedMask(source.geometry, given), "reader", ""
+    if options.lung_model is None:
+        return find_threshold_lungs(slices, source.geometry), "threshold", ""
+    predictor = load_predictor(options, "lung")
+    return find_lungs(predictor, slices, source.geometry), "model", predictor.checkpoint.fingerprint
+
+
+def _require_memory(source: NiftiSource | DicomSource) -> None:
+    """The memory plan, from the header alone."""
+    n, rows, columns = source.geometry.shape
+    whole = 0 if isinstance(source, NiftiSource) and source.streams else _VOXEL_BYTES * n
+    needed = _BASE_BYTES + rows * columns * (_PIXEL_BYTES + whole)
+    require_memory(needed, f"A scan of {n} x {rows} x {columns} voxels")
 
 
 def identify_study(checksums: Mapping[str, str], options: Options) -> str:
@@ -256,15 +294,14 @@ def write_prediction(prediction: Prediction, folder: Path, options: Options) -> 
 def _write_seg(prediction: Prediction, path: Path, options: Options) -> list[Flag]:
     """Write the SEG; a series that cannot be referred to gets none, and a flag that says so."""
     source, checkpoint = prediction.study.source(), load_checkpoints(options).lesion
-    ground_glass, consolidation = split_density(prediction.lesion, prediction.case.volume)
+    consolidation, lung = prediction.consolidation.mask(), prediction.lung.mask()
+    ground_glass = Mask(prediction.lesion.mask().voxels & ~consolidation.voxels, lung.geometry)
     given = prediction.lung_source == "reader"
     model = f"lungshift U-Net, split at {CONSOLIDATION_HU:g} HU"
     drawn = [
         Drawn(GROUND_GLASS, ground_glass, model),
         Drawn(CONSOLIDATION, consolidation, model),
-        Drawn(
-            LUNG, prediction.lung, f"lung mask by {prediction.lung_source}", "SEMIAUTOMATIC" if given else "AUTOMATIC"
-        ),
+        Drawn(LUNG, lung, f"lung mask by {prediction.lung_source}", "SEMIAUTOMATIC" if given else "AUTOMATIC"),
     ]
     if not isinstance(source, DicomSource):
         return []
@@ -288,9 +325,9 @@ def _write_seg(prediction: Prediction, path: Path, options: Options) -> list[Fla
 
 
 def _describe(prediction: Prediction, folder: Path, options: Options) -> dict[str, Any]:
-    study, case = prediction.study, prediction.case
-    geometry, checkpoints = case.volume.geometry, load_checkpoints(options)
-    ground_glass, consolidation = split_density(prediction.lesion, case.volume)
+    study, lesion, consolidation = prediction.study, prediction.lesion, prediction.consolidation
+    geometry, checkpoints = lesion.geometry, load_checkpoints(options)
+    voxels = int(lesion.areas.sum())
     checkpoint = checkpoints.lesion
     notes = prediction.notes if options.keep_identity else tuple(map(study.scrub, prediction.notes))
     names = (LESION, LUNGS, *(() if study.is_nifti else (SEG,)))
@@ -307,19 +344,19 @@ def _describe(prediction: Prediction, folder: Path, options: Options) -> dict[st
             "axes": "slice (foot to head), row (front to back), column (patient's right to left)",
         },
         "lesion": {
-            "ml": prediction.lesion.volume_ml,
+            "ml": lesion.volume_ml,
             "percent_of_lung": prediction.percent_of_lung,
-            "slices": _slices_of(prediction.lesion),
-            "ground_glass_ml": ground_glass.volume_ml,
+            "slices": _slices_of(lesion),
+            "ground_glass_ml": (voxels - int(consolidation.areas.sum())) * geometry.voxel_ml,
             "consolidation_ml": consolidation.volume_ml,
             "consolidation_from_hu": CONSOLIDATION_HU,
-            "outside_lung_ml": Mask(prediction.lesion.voxels & ~prediction.lung.voxels, geometry).volume_ml,
+            "outside_lung_ml": (voxels - prediction.inside) * geometry.voxel_ml,
         },
         "lung": {
             "ml": prediction.lung.volume_ml,
             "slices": _slices_of(prediction.lung),
             "source": prediction.lung_source,
-            "model": case.lung_model or None,
+            "model": prediction.lung_model or None,
         },
         "checkpoint": {
             "fingerprint": checkpoint.fingerprint,
@@ -340,8 +377,8 @@ def _describe(prediction: Prediction, folder: Path, options: Options) -> dict[st
     }
 
 
-def _slices_of(mask: Mask) -> int:
-    return int(np.count_nonzero(mask.voxels.any(axis=(1, 2))))
+def _slices_of(mask: PackedMask) -> int:
+    return int(np.count_nonzero(mask.areas))
 
 
 def _by_role(checksums: Mapping[str, str]) -> dict[str, list[str]]:

@@ -8,16 +8,19 @@ in a threshold that could know it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from scipy import ndimage
 
-from lungshift.ct.case import Case
+from lungshift.ct.case import Case, CaseSlice
 from lungshift.ct.geometry import Geometry
+from lungshift.ct.packed import PackedMask, pack, unpack
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import GeometryError, IntensityError
+from lungshift.prepare.pieces import Pieces
 
 AIR_HU = -320
 """Below this a voxel is called air or lung; of -450, -380 and -320 the one that agreed best with readers on seven real scans."""
@@ -50,17 +53,27 @@ def threshold_lungs(volume: Volume) -> Mask:
         IntensityError: No voxel is as thin as air, or none as dense as tissue: these are not HU (code ``E_NOT_HU``).
         GeometryError: Nothing of the size of lungs was found (code ``E_NO_LUNG``).
     """
-    require_hu(float(volume.hu.min()), float(volume.hu.max()))
-    geometry = volume.geometry
-    air, body_voxels = _enclosed_air(volume.hu)
-    box = _bounding_box(air, geometry)
-    air = air[box]
-    _remove_trachea(air, geometry.spacing_mm)
-    lungs = np.zeros(geometry.shape, np.bool_)
-    lungs[box] = _close(_two_largest(air, geometry), geometry.spacing_mm)
-    mask = Mask(lungs, geometry)
-    require_lungs(mask.volume_ml, body_voxels * geometry.voxel_ml, geometry)
-    return mask
+    slices = (CaseSlice(index, hu, None, None) for index, hu in enumerate(volume.hu))
+    return find_threshold_lungs(slices, volume.geometry).mask()
+
+
+def find_threshold_lungs(slices: Iterable[CaseSlice], geometry: Geometry) -> PackedMask:
+    """The same of a scan that comes slice by slice, in any order; its own lung masks are not looked at.
+
+    Args:
+        slices: Every slice of the scan.
+        geometry: The scan's grid.
+
+    Raises:
+        IntensityError: As for ``threshold_lungs``.
+        GeometryError: Slices are missing; or nothing of the size of lungs was found (code ``E_NO_LUNG``).
+    """
+    air, body_voxels = _enclosed_air(slices, geometry)
+    box = _bounding_box(air)
+    without, pieces, steps = _without_trachea(air, box)
+    lungs = PackedMask(geometry, dict(_closed(without, pieces, steps, box, geometry)))
+    require_lungs(lungs.volume_ml, body_voxels * geometry.voxel_ml, geometry)
+    return lungs
 
 
 def require_hu(low: float, high: float) -> None:
@@ -92,56 +105,79 @@ def require_lungs(found: float, body: float, geometry: Geometry) -> None:
         )
 
 
-def _enclosed_air(hu: np.ndarray) -> tuple[Bool[np.ndarray, "slice row column"], int]:
+def _enclosed_air(slices: Iterable[CaseSlice], geometry: Geometry) -> tuple[PackedMask, int]:
     """Air that does not reach the border of its slice, and how many voxels are within the outline of the body."""
-    air = np.empty(hu.shape, np.bool_)
-    body_voxels = 0
-    for index, row_column in enumerate(hu):
-        thin = row_column < AIR_HU
-        labels, count = ndimage.label(thin)
-        outside = np.zeros(count + 1, np.bool_)
-        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-            outside[edge] = True
-        outside[0] = True
-        air[index] = ~outside[labels]
-        body_voxels += int(np.count_nonzero(air[index])) + thin.size - int(np.count_nonzero(thin))
-    return air, body_voxels
+    packed, body_voxels, low, high = {}, 0, np.inf, -np.inf
+    for piece in slices:
+        low, high = min(low, float(piece.hu.min())), max(high, float(piece.hu.max()))
+        thin = piece.hu < AIR_HU
+        air = _enclosed(thin)
+        packed[piece.index] = pack(air)
+        body_voxels += int(np.count_nonzero(air)) + thin.size - int(np.count_nonzero(thin))
+    found = PackedMask(geometry, packed)
+    require_hu(low, high)
+    return found, body_voxels
 
 
-def _bounding_box(air: np.ndarray, geometry: Geometry) -> tuple[slice, slice, slice]:
-    """Around all enclosed air, with a margin in-plane so that closing meets no border."""
-    box = [slice(0, air.shape[0])]
+def _enclosed(thin: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
+    labels, count = ndimage.label(thin)
+    outside = np.zeros(count + 1, np.bool_)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        outside[edge] = True
+    outside[0] = True
+    return np.asarray(~outside[labels])
+
+
+def _bounding_box(air: PackedMask) -> tuple[slice, slice]:
+    """Rows and columns around all enclosed air, with a margin so that closing meets no border."""
+    box = []
     for axis in (1, 2):
-        used = np.flatnonzero(air.any(axis=tuple(other for other in range(3) if other != axis)))
+        used = np.flatnonzero(air.shadow(axis))
         if not len(used):
             raise GeometryError(
                 "There is no air enclosed by a body in the scan, so no lung: is it a chest, in HU? Give a lung mask if it is.",
                 code="E_NO_LUNG",
             )
-        margin = int(np.ceil(CLOSING_MM / geometry.spacing_mm[axis])) + 1
-        box.append(slice(max(0, int(used[0]) - margin), int(used[-1]) + 1 + margin))
-    return box[0], box[1], box[2]
+        margin = int(np.ceil(CLOSING_MM / air.geometry.spacing_mm[axis])) + 1
+        box.append(slice(max(0, int(used[0]) - margin), min(air.geometry.shape[axis], int(used[-1]) + 1 + margin)))
+    return box[0], box[1]
 
 
-def _remove_trachea(air: np.ndarray, spacing_mm: tuple[float, float, float]) -> None:
-    """Follow the trachea from the head down to where the bronchi enter the lungs, and clear it in place."""
-    pixel_mm2 = spacing_mm[1] * spacing_mm[2]
-    before: np.ndarray | None = None
-    searched = 0
-    for index in range(len(air) - 1, -1, -1):
-        labels, count = ndimage.label(air[index])
-        sizes = np.bincount(labels.ravel(), minlength=count + 1) * pixel_mm2
-        if before is None:
-            searched += 1
-            before = _find_trachea(labels, sizes, spacing_mm)
-            if before is None and searched * spacing_mm[0] > _SEARCH_MM:
-                return
+def _without_trachea(
+    air: PackedMask, box: tuple[slice, slice]
+) -> tuple[dict[int, bytes], Pieces, tuple[int, int, int]]:
+    """The air in the box without the trachea, packed; and the pieces of a coarse copy of it, with the steps of the copy."""
+    steps = tuple(max(1, int(_COARSE_MM / mm)) for mm in air.geometry.spacing_mm)
+    trachea, pieces, packed = _Trachea(air.geometry.spacing_mm), Pieces(), {}
+    for index in range(air.geometry.shape[0] - 1, -1, -1):
+        plane = trachea.cleared(air.slice(index)[box])
+        packed[index] = pack(plane)
+        if index % steps[0] == 0:
+            pieces.add(index // steps[0], plane[:: steps[1], :: steps[2]])
+    return packed, pieces, (steps[0], steps[1], steps[2])
+
+
+class _Trachea:
+    """Follows the trachea from the head down to where the bronchi enter the lungs."""
+
+    def __init__(self, spacing_mm: tuple[float, float, float]) -> None:
+        self._spacing_mm, self._searched, self._ended = spacing_mm, 0, False
+        self._before: np.ndarray | None = None
+
+    def cleared(self, air: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
+        """The next slice towards the foot, without it."""
+        if self._ended:
+            return air
+        labels, count = ndimage.label(air)
+        sizes = np.bincount(labels.ravel(), minlength=count + 1) * (self._spacing_mm[1] * self._spacing_mm[2])
+        if self._before is None:
+            self._searched += 1
+            self._before = _find_trachea(labels, sizes, self._spacing_mm)
+            self._ended = self._before is None and self._searched * self._spacing_mm[0] > _SEARCH_MM
         else:
-            before = _follow(labels, sizes, before)
-            if before is None:
-                return
-        if before is not None:
-            air[index] &= ~ndimage.binary_dilation(before, iterations=1)
+            self._before = _follow(labels, sizes, self._before)
+            self._ended = self._before is None
+        return air if self._before is None else air & ~ndimage.binary_dilation(self._before, iterations=1)
 
 
 def _find_trachea(labels: np.ndarray, sizes: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray | None:
@@ -167,45 +203,56 @@ def _follow(labels: np.ndarray, sizes: np.ndarray, before: np.ndarray) -> np.nda
     return np.isin(labels, small)
 
 
-def _two_largest(air: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """0 for no lung, 1 and 2 for the largest two pieces of air in space, found on a coarse copy."""
-    steps = tuple(max(1, int(_COARSE_MM / mm)) for mm in geometry.spacing_mm)
-    coarse, count = ndimage.label(air[:: steps[0], :: steps[1], :: steps[2]])
-    sizes = np.bincount(coarse.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    order = np.argsort(sizes)[::-1][:2]
-    rank = np.zeros(count + 1, np.uint8)
-    for number, label in enumerate(order, start=1):
-        if sizes[label] >= _SECOND_LUNG * sizes[order[0]] and sizes[label]:
-            rank[label] = number
-    return _on_fine_grid(air, rank[coarse], steps)
+def _closed(
+    air: Mapping[int, bytes], pieces: Pieces, steps: tuple[int, int, int], box: tuple[slice, slice], geometry: Geometry
+) -> Iterator[tuple[int, bytes]]:
+    """Each slice's lungs, packed: closed and filled, so that vessels and lesions at the pleura belong to them."""
+    shape = box[0].stop - box[0].start, box[1].stop - box[1].start
+    ranks, at, near = _two_largest(pieces), -1, np.zeros(0)
+    for index in range(geometry.shape[0]):
+        if index // steps[0] != at:
+            at = index // steps[0]
+            near = pieces.spread(at, ranks, unpack(air[at * steps[0]], shape)[:: steps[1], :: steps[2]])
+        lungs = np.zeros(geometry.shape[1:], np.bool_)
+        lungs[box] = _close(_on_fine_grid(unpack(air[index], shape), near, steps), geometry.spacing_mm)
+        yield index, pack(lungs)
 
 
-def _on_fine_grid(air: np.ndarray, coarse: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
-    """Give every piece of air in a slice the lung that most of its coarse points lie in."""
-    lungs = np.zeros(air.shape, np.uint8)
-    for index in range(len(air)):
-        near = coarse[min(index // steps[0], len(coarse) - 1)]
-        labels, count = ndimage.label(air[index])
-        points = labels[:: steps[1], :: steps[2]]
-        votes = np.stack([np.bincount(points[near == number], minlength=count + 1) for number in (1, 2)])
-        side = np.where(votes.max(axis=0) > 0, 1 + votes.argmax(axis=0), 0).astype(np.uint8)
-        side[0] = 0
-        lungs[index] = side[labels]
-    return lungs
+def _two_largest(pieces: Pieces) -> UInt8[np.ndarray, " piece"]:
+    """For each piece of each slice, 1 and 2 if it belongs to the largest two in space, else 0."""
+    sizes = pieces.whole()
+    rank = np.zeros(len(sizes), np.uint8)
+    largest = np.argsort(sizes)[::-1][:2]
+    for number, piece in enumerate(largest, start=1):
+        if sizes[piece] >= _SECOND_LUNG * sizes[largest[0]] and sizes[piece]:
+            rank[piece] = number
+    return rank[pieces.roots()]
 
 
-def _close(lungs: np.ndarray, spacing_mm: tuple[float, float, float]) -> Bool[np.ndarray, "slice row column"]:
-    """Each lung closed and filled slice by slice, so that vessels and lesions at the pleura belong to it."""
+def _on_fine_grid(
+    air: Bool[np.ndarray, "row column"], near: UInt8[np.ndarray, "r c"], steps: tuple[int, int, int]
+) -> UInt8[np.ndarray, "row column"]:
+    """Every piece of air in a slice with the number of the lung that most of its coarse points lie in."""
+    labels, count = ndimage.label(air)
+    points = labels[:: steps[1], :: steps[2]]
+    votes = np.stack([np.bincount(points[near == number], minlength=count + 1) for number in (1, 2)])
+    side = np.where(votes.max(axis=0) > 0, 1 + votes.argmax(axis=0), 0).astype(np.uint8)
+    side[0] = 0
+    return np.asarray(side[labels])
+
+
+def _close(
+    lungs: UInt8[np.ndarray, "row column"], spacing_mm: tuple[float, float, float]
+) -> Bool[np.ndarray, "row column"]:
+    """Both lungs of a slice, each closed and filled by itself."""
     closed = np.zeros(lungs.shape, np.bool_)
     margin = [int(np.ceil(CLOSING_MM / mm)) + 1 for mm in spacing_mm[1:]]
     for number in (1, 2):
-        for index in range(len(lungs)):
-            found = ndimage.find_objects((lungs[index] == number).view(np.uint8))
-            if not found:
-                continue
-            window = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(found[0], margin, strict=True))
-            closed[index][window] |= close_lung(lungs[index][window] == number, spacing_mm[1:])
+        found = ndimage.find_objects((lungs == number).view(np.uint8))
+        if not found:
+            continue
+        window = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(found[0], margin, strict=True))
+        closed[window] |= close_lung(lungs[window] == number, spacing_mm[1:])
     return closed
 
 
