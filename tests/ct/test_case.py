@@ -69,6 +69,7 @@ def test_slices_come_in_order_with_the_masks_that_exist() -> None:
     assert [one.index for one in full] == [0, 1, 2]
     for index, one in enumerate(full):
         np.testing.assert_array_equal(one.hu, VOLUME.hu[index])
+        np.testing.assert_array_equal(one.lung, LUNG.voxels[index])
         np.testing.assert_array_equal(one.lesion, LESION.voxels[index])
     assert all(one.lung is None and one.lesion is None for one in bare)
 
@@ -88,6 +89,13 @@ def test_checksums_follow_the_voxels() -> None:
     assert set(once) == {"scan voxels", "lung voxels", "lesion voxels"}
     assert once == again
     assert {name for name in once if once[name] != other[name]} == {"lesion voxels"}
+
+
+def test_checksums_follow_the_place_of_the_voxels() -> None:
+    moved = Geometry.regular(SHAPE, (5.0, 1.0, 1.0), (0.0, 0.0, 5.0))
+    here, there = (InMemory.of(Case(Volume(VOLUME.hu, grid))).checksums() for grid in (GRID, moved))
+
+    assert here != there
 
 
 def test_a_generated_case_is_known_by_its_digest() -> None:
@@ -110,11 +118,11 @@ def test_an_empty_cohort_is_refused() -> None:
 
 
 def test_two_cases_of_one_id_are_refused_by_name() -> None:
-    with pytest.raises(CohortError, match="more than one case called 1; ids must be unique"):
-        Cohort("source", (record("1"), record("2"), record("1")))
+    with pytest.raises(CohortError, match="more than one case called 1, 3; ids must be unique"):
+        Cohort("source", (record("1"), record("2"), record("1"), record("3"), record("3")))
 
 
-@pytest.mark.parametrize("name", ["../../escaped", "a/b", "", ".hidden"])
+@pytest.mark.parametrize("name", ["../../escaped", "a/b", "a\\b", "a\0b", "", ".hidden"])
 def test_a_cohorts_name_never_leads_out_of_a_folder(name: str) -> None:
     with pytest.raises(CohortError, match="folder's"):
         Cohort(name, (record("1", "z"),))

@@ -102,6 +102,32 @@ def test_an_affine_that_cannot_be_is_refused(matrix: np.ndarray, message: str) -
     assert refusal.value.code == "E_AFFINE"
 
 
+@pytest.mark.parametrize("lean", [0.01, -0.01, 0.3])
+def test_axes_that_do_not_stand_at_right_angles_are_refused(lean: float) -> None:
+    with pytest.raises(GeometryError, match="not at right angles; resample a sheared scan first") as refusal:
+        Geometry((3, 4, 5), affine(a10=5 * lean))
+
+    assert refusal.value.code == "E_SHEARED"
+
+
+def test_an_angle_that_is_off_by_rounding_is_a_right_angle() -> None:
+    assert Geometry((3, 4, 5), affine(a10=5 * 5e-4)).spacing_mm == pytest.approx(GRID.spacing_mm)
+
+
+def test_a_shape_of_any_whole_numbers_is_kept_as_ints() -> None:
+    grid = Geometry(tuple(np.array([3, 4, 5])), GRID.affine)
+
+    assert grid.shape == (3, 4, 5)
+    assert all(type(n) is int for n in grid.shape)
+
+
+def test_single_precision_becomes_double_so_that_places_far_from_the_origin_are_exact() -> None:
+    grid = Geometry((3, 4, 5), GRID.affine.astype(np.float32))
+
+    assert grid.affine.dtype == np.float64
+    assert grid.world_mm(np.zeros((1, 3), np.float32)).dtype == np.float64
+
+
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
@@ -109,6 +135,9 @@ def test_an_affine_that_cannot_be_is_refused(matrix: np.ndarray, message: str) -
         pytest.param(Geometry((3, 4, 5), affine(a03=-100.0005)), None, id="half a micrometre off"),
         pytest.param(Geometry((3, 4, 5), affine(a03=-99.0)), "corners up to 1 mm apart", id="moved"),
         pytest.param(Geometry((3, 4, 5), affine(a20=5.5)), "corners up to 1 mm apart", id="another spacing"),
+        pytest.param(
+            Geometry((3, 4, 5), affine(a20=5.5, a23=19.0)), "corners up to 1 mm apart", id="another start only"
+        ),
         pytest.param(Geometry((3, 4, 6), GRID.affine), r"shape \(3, 4, 5\) against \(3, 4, 6\)", id="another shape"),
     ],
 )
@@ -119,6 +148,8 @@ def test_grids_are_one_if_their_corners_are(other: Geometry, difference: str | N
         return
     with pytest.raises(GeometryError, match=rf"^case 7 do not fit.*{difference}"):
         GRID.require_same(other, "case 7")
+    with pytest.raises(GeometryError, match=rf"^The two grids do not fit.*{difference}"):
+        GRID.require_same(other)
 
 
 @given(SHAPES, st.tuples(SPACING, SPACING, SPACING), ORIGIN)

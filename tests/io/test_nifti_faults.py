@@ -468,6 +468,16 @@ def test_f39_a_mirrored_lung_mask_is_recognised(put: Callable[..., Path], axis: 
         NiftiSource(volume, lung=mask).read()
 
 
+def test_f39_air_beside_the_patient_is_no_better_place_for_a_lung_mask_than_the_lung(put: Callable[..., Path]) -> None:
+    scan, lung = chest()
+    scan[:, :, 12:] = -1024  # the table was lowered too late; or the grid is larger than the scan, as after resampling
+    volume, lungs = put(raw_bytes(nifti(scan))), put(raw_bytes(nifti(lung)), "lung.nii.gz")
+
+    _, read, _ = NiftiSource(volume, lungs).read()
+
+    assert read is not None
+
+
 def test_f39_a_mirrored_lesion_mask_is_recognised_by_the_lung(put: Callable[..., Path]) -> None:
     scan, lung = chest()
     lesion = np.zeros_like(lung)
