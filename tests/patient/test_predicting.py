@@ -309,6 +309,15 @@ def test_a_segmentation_given_as_the_scan_is_refused_by_name(options, tmp_path) 
         assert "a DICOM segmentation (SEG)" in str(error)
 
 
+def test_single_precision_is_computed_where_it_is_asked_for_and_told(scan, lung, options, tmp_path) -> None:
+    exact = replace(options, precision="fp32")
+
+    told = run(exact, scan, tmp_path / "out", lung=lung)
+
+    assert told["engine"]["precision"] == "fp32"
+    assert exact.identity() != options.identity()
+
+
 # --- flags
 
 

@@ -47,6 +47,9 @@ def predict(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a scan that otherwise is flagged.")] = False,
     device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="bf16, where the processor has it, or fp32, which takes twice as long.")
+    ] = "bf16",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -59,7 +62,8 @@ def predict(
     from lungshift.workers import Workers
 
     crew = Workers(workers, scheduler)
-    options = Options(checkpoint.resolve(), lung_model and lung_model.resolve(), keep_identity, strict, device)
+    models = checkpoint.resolve(), lung_model and lung_model.resolve()
+    options = Options(*models, keep_identity, strict, device, precision)
     load_checkpoints(options)
     found = find_studies(scans, series_uid=series, lung=lung and lung.resolve(), keep_identity=keep_identity)
     if dry_run:

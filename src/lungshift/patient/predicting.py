@@ -52,6 +52,7 @@ class Options:
         keep_identity: Let names and UIDs of the originals go along.
         strict: Refuse what otherwise is flagged.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``bf16`` (where the processor has it) or ``fp32``, which takes twice as long.
     """
 
     checkpoint: Path
@@ -59,6 +60,7 @@ class Options:
     keep_identity: bool = False
     strict: bool = False
     device: str = "auto"
+    precision: str = "bf16"
 
     def identity(self) -> dict[str, Any]:
         """What makes two predictions of one scan the same: the models and the options, not where they lie or what computes.
@@ -73,6 +75,7 @@ class Options:
             "lung_model": checkpoints.lung_identity,
             "keep_identity": self.keep_identity,
             "strict": self.strict,
+            "precision": self.precision,
         }
 
 
@@ -120,7 +123,7 @@ def load_predictor(options: Options, target: Literal["lesion", "lung"] = "lesion
     checkpoint = checkpoints.lesion if target == "lesion" else checkpoints.lung
     if checkpoint is None:
         raise CheckpointError("No lung model was named. Give its folder, or leave the lungs to the threshold.")
-    return Predictor.of(checkpoint, options.device)
+    return Predictor.of(checkpoint, options.device, options.precision)
 
 
 @dataclass(frozen=True, eq=False)
