@@ -364,6 +364,13 @@ def test_f52_unequal_spacing_is_refused_or_interpolated(tmp_path):
     assert found_mm(volume)[2] == pytest.approx(-300 + 27)
 
 
+def test_f52_interpolating_to_more_than_any_scan_is_refused_before_memory_is_taken(tmp_path):
+    def far(ds, k):
+        ds.ImagePositionPatient = [*ORIGIN[:2], 0.02 * k if k < SLICES - 1 else 9e5]
+
+    assert refusal(write_series(tmp_path / "s", change=far), uneven="interpolate").code == "E_SIZE"
+
+
 def test_positions_rounded_to_a_tenth_of_a_millimetre_are_regular(tmp_path):
     def rounded(ds, k):
         ds.ImagePositionPatient = [*ORIGIN[:2], round(-300 + 0.625 * k, 1)]
@@ -388,6 +395,17 @@ def test_f53_each_slice_has_its_own_rescale(tmp_path):
         ds.PixelData = (stored_world(k) + k).tobytes()
 
     assert np.array_equal(read_series(write_series(tmp_path / "s", change=rescale)).hu, world_hu())
+
+
+@pytest.mark.parametrize("slope", [1e-30, 0.01, -1e-6])
+def test_f53_a_slope_that_makes_one_value_of_air_and_bone_is_refused(tmp_path, slope):
+    def flat(ds, k):
+        if k == 4:
+            ds.RescaleSlope = slope
+
+    error = refusal(write_series(tmp_path / "s", change=flat))
+    assert error.code == "E_NOT_HU"
+    assert "im004.dcm" in str(error)
 
 
 def test_f53_a_missing_rescale_is_refused_and_the_file_named(tmp_path):
@@ -482,6 +500,66 @@ def test_f54_a_multi_frame_enhanced_ct_is_read_frame_by_frame(tmp_path, syntax):
     volume = read_series(tmp_path / "enhanced.dcm")
     assert np.array_equal(volume.hu, world_hu())
     assert volume.geometry.spacing_mm == pytest.approx((STEP_MM, ROW_MM, COLUMN_MM))
+
+
+def change_file(path: Path, change: Callable[[Dataset], object]) -> None:
+    ds = pydicom.dcmread(path)
+    change(ds)
+    ds.save_as(path)
+
+
+def test_f54_frames_that_are_fewer_than_declared_are_refused(tmp_path):
+    enhanced(tmp_path / "enhanced.dcm")
+    change_file(tmp_path / "enhanced.dcm", lambda ds: ds.PerFrameFunctionalGroupsSequence.pop())
+    error = refusal(tmp_path)
+    assert "12 frames are declared and 11 described" in str(error)
+
+
+def test_f54_a_rescale_counts_in_its_own_group_only(tmp_path):
+    enhanced(tmp_path / "enhanced.dcm")
+
+    def stray(ds):
+        ds.PerFrameFunctionalGroupsSequence[3].PlanePositionSequence[0].RescaleSlope = -1
+        ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImagePositionPatient = [0, 0, 0]
+
+    change_file(tmp_path / "enhanced.dcm", stray)
+    assert np.array_equal(read_series(tmp_path).hu, world_hu())
+
+
+def test_f55_a_deflated_file_that_is_cut_off_is_refused_though_its_pixels_are_there(tmp_path):
+    folder = write_series(tmp_path / "s", syntax=DeflatedExplicitVRLittleEndian)
+    path = folder / "im006.dcm"
+    path.write_bytes(path.read_bytes()[:-4])
+    assert refusal(folder).code == "E_GAP"
+    with pytest.raises(FileFormatError, match="cut off"):
+        dicom_header.read_frames(path)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("count", [1, 3, 7, 40])
+def test_f55_bytes_that_slipped_into_the_pixels_are_noticed_by_what_is_left_at_the_end(tmp_path, caplog, syntax, count):
+    folder = write_series(tmp_path / "s", syntax=syntax)
+    data = (folder / "im006.dcm").read_bytes()
+    (folder / "im006.dcm").write_bytes(data[:-500] + b"x" * count + data[-500:])
+    notes = DicomSource(folder).notes
+    assert [note for note in notes if "im006.dcm: bytes after its pixels that are no DICOM" in note]
+
+
+@pytest.mark.parametrize("tail", [bytes(700), b"\xfc\xff\xfc\xffOB\0\0\x02\0\0\0\0\0"], ids=["zeros", "padding"])
+def test_f55_padding_after_the_pixels_is_nothing_to_notice(plain, tail):
+    (plain / "im006.dcm").write_bytes((plain / "im006.dcm").read_bytes() + tail)
+    source = DicomSource(plain)
+    assert source.notes == ()
+    assert np.array_equal(source.read_volume().hu, world_hu())
+
+
+def test_f55_more_pixels_than_the_header_declares_are_noticed(tmp_path):
+    def longer(ds, k):
+        if k == 6:
+            ds.PixelData = ds.PixelData + b"xxxx"
+
+    folder = write_series(tmp_path / "s", change=longer)
+    assert "im006.dcm: 4 bytes more in its pixels than its header declares" in DicomSource(folder).notes
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
@@ -595,6 +673,19 @@ def test_f58_corrupt_streams_are_read_or_refused_with_a_type_while_the_parent_li
         corrupt(path, seed)
     error = refusal(folder)
     assert error.code in {"E_DECODE", "E_TRUNCATED"}
+
+
+def test_f58_run_lengths_that_make_more_than_the_picture_are_no_picture(tmp_path):
+    def longer(ds, k):
+        if k == 6:
+            ds.Rows = ROWS + 2
+            ds.PixelData = stored_world(k).tobytes() + bytes(4 * COLUMNS)
+
+    folder = write_series(tmp_path / "s", syntax=RLELossless, change=longer)
+    change_file(folder / "im006.dcm", lambda ds: setattr(ds, "Rows", ROWS))
+    error = refusal(folder)
+    assert error.code == "E_DECODE"
+    assert "im006.dcm" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from threading import Timer
@@ -87,7 +89,8 @@ class _Reader:
     def plane(self, path: Path, index: int) -> np.ndarray:
         from pydicom.pixels.decoders.base import get_decoder
 
-        with quiet_pydicom():
+        with quiet_pydicom(), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             if path != self._path:
                 self._dataset = read_pixels(path)
                 self._path = path
@@ -98,7 +101,15 @@ class _Reader:
             if plugin and plugin not in decoder.available_plugins:
                 raise MissingDecoderError(plugin)
             plane, _ = decoder.as_array(self._dataset, index=index, raw=True, decoding_plugin=plugin)
+        _require_right_size([str(warning.message) for warning in said])
         return plane
+
+
+def _require_right_size(warned: list[str]) -> None:
+    """Refuse run lengths that decode to more than the picture, as they do where one is damaged; writers may pad it by a byte."""
+    for decoded, expected in re.findall(r"non-conformant padding - (\d+) vs\. (\d+) bytes", "\n".join(warned)):
+        if int(decoded) > int(expected) + 1:
+            raise CorruptDataError
 
 
 def _in_worker(frames: Sequence[Frame], frame_limit_s: float) -> Iterator[np.ndarray]:

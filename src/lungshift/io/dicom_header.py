@@ -37,7 +37,9 @@ from lungshift.errors import FileFormatError
 _INFLATED_BYTES = 64 << 20
 _HEADER_BYTES = 64 << 20
 _HEADER_READS = 150_000
-_PIXEL_DATA = 0x7FE00008
+_PIXEL_GROUP, _PIXEL_DATA = 0x7FE00008, 0x7FE00010
+_UNDEFINED = 0xFFFFFFFF
+_TAIL_BYTES = 1 << 20
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 
 _HEADER = """
@@ -73,6 +75,7 @@ class Frame:
         slope: HU per stored unit.
         intercept: HU of stored 0.
         padding: Lowest and highest stored value that the file declares to be no measurement.
+        oddity: What is wrong about the size of its pixels, though they can be read; empty if nothing.
     """
 
     path: Path
@@ -102,6 +105,7 @@ class Frame:
     transfer_syntax: str
     lossy: bool
     burned_in: bool
+    oddity: str
 
     def __repr__(self) -> str:
         return f"Frame({self.path.name!r}, {self.index})"
@@ -168,10 +172,10 @@ def read_frames(path: Path) -> list[Frame]:
     """
     with quiet_pydicom():
         try:
-            header = _read(path, _HEADER, pixels=False)
+            header, oddity = _read_and_look(path, _HEADER, pixels=False)
             if "SOPClassUID" not in header and "Modality" not in header and "Rows" not in header:
                 raise FileFormatError("not a DICOM file, or its header is cut off", code="E_NOT_DICOM")
-            return list(_frames(path, header))
+            return list(_frames(path, header, oddity))
         except FileFormatError:
             raise
         except Exception as error:  # pydicom raises whatever the damage leads to, OSError too
@@ -227,18 +231,53 @@ def read_seg_file(path: Path) -> Dataset:
 
 
 def _read(path: Path, keywords: list[str], *, pixels: bool) -> Dataset:
+    return _read_and_look(path, keywords, pixels=pixels)[0]
+
+
+def _read_and_look(path: Path, keywords: list[str], *, pixels: bool) -> tuple[Dataset, str]:
+    """The elements; and without pixels, what is odd about their size."""
     limits = {"bytes_": 1 << 40} if pixels else {}
     tags: list[BaseTag | int] = [Tag(keyword) for keyword in keywords]
     with Bounded(path, **limits) as stream:
         syntax = _transfer_syntax(stream)
         source = _inflate(stream) if syntax == DeflatedExplicitVRLittleEndian else stream
-        dataset = read_partial(source, None if pixels else _at_pixels, force=True, specific_tags=tags)
-    dataset.file_meta.TransferSyntaxUID = syntax if syntax and source is stream else _encoding(dataset)
-    return dataset
+        at_pixels = None if pixels else _AtPixels(source)
+        dataset = read_partial(source, at_pixels, force=True, specific_tags=tags)
+        dataset.file_meta.TransferSyntaxUID = syntax if syntax and source is stream else _encoding(dataset)
+        return dataset, at_pixels.oddity(dataset) if at_pixels else ""
 
 
-def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:  # noqa: ARG001 - pydicom's signature
-    return int(tag) >= _PIXEL_DATA
+class _AtPixels:
+    """Stops the reading at the pixels, and looks whether they have the size that the header declares."""
+
+    def __init__(self, source: io.BytesIO | Bounded) -> None:
+        self._source = source
+        self._start, self._length = 0, _UNDEFINED
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:  # noqa: ARG002 - pydicom's signature
+        if int(tag) == _PIXEL_DATA:
+            self._start, self._length = self._source.tell(), length
+        return int(tag) >= _PIXEL_GROUP
+
+    def oddity(self, header: Dataset) -> str:
+        """In words, bytes that do not belong there: the pixels before them may be shifted."""
+        if self._length == _UNDEFINED or header.file_meta.TransferSyntaxUID not in _UNCOMPRESSED:
+            return ""
+        parts = [_whole([header], name) or 1 for name in ("NumberOfFrames", "SamplesPerPixel", "BitsAllocated")]
+        excess = self._length - (_size([header], "Rows") * _size([header], "Columns") * math.prod(parts) + 7) // 8
+        if excess > 1:
+            return f"{excess} bytes more in its pixels than its header declares"
+        self._source.seek(self._start + self._length)
+        rest = self._source.read(_TAIL_BYTES)
+        padding = not rest.strip(b"\0") and len(rest) % 2 == 0
+        if padding or _begins_an_element(rest, little=bool(header.original_encoding[1])):
+            return ""
+        return "bytes after its pixels that are no DICOM element"
+
+
+def _begins_an_element(rest: bytes, *, little: bool) -> bool:
+    """Whether an element may follow the pixels that begins so; elements are in the order of their tags."""
+    return len(rest) >= 8 and struct.unpack("<HH" if little else ">HH", rest[:4]) > divmod(_PIXEL_DATA, 1 << 16)
 
 
 def _transfer_syntax(stream: Bounded) -> UID | None:
@@ -266,6 +305,8 @@ def _inflate(stream: Bounded) -> io.BytesIO:
     data = inflater.decompress(stream.read(), _INFLATED_BYTES)
     if inflater.unconsumed_tail:
         raise FileFormatError(f"deflated to more than {_INFLATED_BYTES >> 20} MiB", code="E_HEADER")
+    if not inflater.eof:
+        raise FileFormatError("its deflated data are cut off", code="E_TRUNCATED")
     return io.BytesIO(data)
 
 
@@ -276,30 +317,38 @@ def _encoding(dataset: Dataset) -> UID:
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def _frames(path: Path, header: Dataset) -> Iterator[Frame]:
+def _frames(path: Path, header: Dataset, oddity: str) -> Iterator[Frame]:
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     if not per_frame:
-        yield _frame(path, 0, header, [header])
+        yield _frame(path, 0, header, [header], oddity)
         return
+    if (declared := _whole([header], "NumberOfFrames")) != len(per_frame):
+        raise FileFormatError(f"{declared} frames are declared and {len(per_frame)} described", code="E_HEADER")
     shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
     for index, groups in enumerate(per_frame):
-        yield _frame(path, index, header, [*_macros(groups), *_macros(shared[0]), header])
+        yield _frame(path, index, header, [_macros(groups), _macros(shared[0]), header], oddity)
 
 
-def _macros(groups: Dataset) -> list[Dataset]:
-    """The first items of the functional groups that say where a frame is and what its values mean."""
-    names = (
-        "PlanePositionSequence",
-        "PlaneOrientationSequence",
-        "PixelMeasuresSequence",
-        "PixelValueTransformationSequence",
-        "CTImageFrameTypeSequence",
-        "CTReconstructionSequence",
-    )
-    return [groups[name][0] for name in names if groups.get(name)]
+_MACROS = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
+    "CTImageFrameTypeSequence": ("FrameType",),
+    "CTReconstructionSequence": ("ConvolutionKernel",),
+}
+"""Functional groups, and what of each says where a frame is and what its values mean; the same element elsewhere says nothing."""
 
 
-def _frame(path: Path, index: int, header: Dataset, places: list[Dataset]) -> Frame:
+def _macros(groups: Dataset) -> Dataset:
+    found = Dataset()
+    for name, keywords in _MACROS.items():
+        item = groups[name][0] if groups.get(name) else Dataset()
+        found.update({Tag(keyword): item[keyword] for keyword in keywords if keyword in item})
+    return found
+
+
+def _frame(path: Path, index: int, header: Dataset, places: list[Dataset], oddity: str) -> Frame:
     signed = header.get("PixelRepresentation") == 1
     # a nuclear medicine object keeps these two in a sequence; looked up so that the refusal can say what is there
     nested = [*places, *(header.get("DetectorInformationSequence") or [])[:1]]
@@ -331,6 +380,7 @@ def _frame(path: Path, index: int, header: Dataset, places: list[Dataset]) -> Fr
         transfer_syntax=str(header.file_meta.TransferSyntaxUID),
         lossy=_text(places, "LossyImageCompression") == "01" or _is_lossy(header.file_meta.TransferSyntaxUID),
         burned_in=_text(places, "BurnedInAnnotation") == "YES",
+        oddity=oddity,
     )
 
 
@@ -373,6 +423,10 @@ def _number(places: list[Dataset], keyword: str) -> float | None:
 def _whole(places: list[Dataset], keyword: str) -> int | None:
     number = _number(places, keyword)
     return None if number is None else int(number)
+
+
+def _size(places: list[Dataset], keyword: str) -> int:
+    return _whole(places, keyword) or 0
 
 
 def _padding(places: list[Dataset], *, signed: bool) -> tuple[int, int] | None:

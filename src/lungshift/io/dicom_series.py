@@ -30,6 +30,7 @@ _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
 }
 _DRAWINGS = {"SEG": "a DICOM segmentation (SEG)", "RTSTRUCT": "a set of contours (RTSTRUCT)"}
+_LEAST_HU = 500.0
 _SAME_MM = 0.01
 _ROUNDED_MM = 0.1
 
@@ -176,6 +177,7 @@ def find_stack(inventory: Inventory, choices: Choices) -> Stack:
     frames, odd = _one_plane(inventory, frames, choices)
     if odd:
         notes += (f"{_names(odd)}: another orientation, size or frame of reference than the other slices",)
+    notes += _words_of(_by_oddity(frames))
     if any(frame.lossy for frame in frames):
         notes += ("the series was compressed with loss; its HU are not exact",)
     return _stack(inventory.folder, frames, choices, notes)
@@ -270,6 +272,8 @@ def _not_hu(frame: Frame) -> Iterator[Problem]:
         yield Problem(
             "E_NOT_HU", f"stored values 0 to {top} with intercept {frame.intercept:g}: air would not be below 0 HU"
         )
+    elif abs(frame.slope) * 2**frame.bits_stored < _LEAST_HU:
+        yield Problem("E_NOT_HU", f"a slope of {frame.slope:g} leaves no room between air and tissue")
     if 0 < frame.bits_stored <= 8:
         yield Problem("E_NOT_HU", f"{frame.bits_stored} bits a pixel cannot hold HU")
     # US is "unspecified", which gdcm and tools built on it write for every CT
@@ -350,6 +354,14 @@ def _by_reason(problems: Iterable[tuple[Frame, Problem]]) -> dict[str, list[str]
     return reasons
 
 
+def _by_oddity(frames: Iterable[Frame]) -> dict[str, list[str]]:
+    oddities: dict[str, list[str]] = defaultdict(list)
+    for frame in frames:
+        if frame.oddity:
+            oddities[frame.oddity].append(frame.path.name)
+    return oddities
+
+
 def _words_of(reasons: dict[str, list[str]]) -> tuple[str, ...]:
     """One entry for each set of files, with everything that is said of them."""
     said: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -396,7 +408,7 @@ def _stack(folder: Path, frames: list[Frame], choices: Choices, notes: tuple[str
     slots = tuple((np.cumsum(new) - 1).tolist())
     _require_enough(folder, ordered, int(new.sum()), choices, notes)
     _require_straight(folder, ordered, places, along)
-    step, between = _spacing(folder, places[new], along[new], choices)
+    step, between = _spacing(folder, places[new], along[new], choices, ordered[0])
     step = _without_rounding(step, normal, along[-1] - along[0])
     _require_no_tilt(folder, ordered[0], step, normal, choices)
     row_mm, column_mm = ordered[0].spacing_mm or (1.0, 1.0)
@@ -414,7 +426,11 @@ def _require_enough(
             f"{folder} holds {slices} slices at different positions; a chest CT has at least {choices.min_slices}.{why}",
             code="E_FEW",
         )
-    if slices * frames[0].rows * frames[0].columns > MAX_VOXELS:
+    _require_small(folder, slices, frames[0])
+
+
+def _require_small(folder: Path, slices: float, frame: Frame) -> None:
+    if slices * frame.rows * frame.columns > MAX_VOXELS:
         raise SeriesError(f"{folder} claims more than {MAX_VOXELS} voxels; no chest CT has so many.", code="E_SIZE")
 
 
@@ -432,7 +448,7 @@ def _require_straight(folder: Path, frames: Sequence[Frame], places: np.ndarray,
 
 
 def _spacing(
-    folder: Path, places: np.ndarray, along: np.ndarray, choices: Choices
+    folder: Path, places: np.ndarray, along: np.ndarray, choices: Choices, frame: Frame
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The step from slice to slice in mm; and, to interpolate, where the wanted slices lie among the stored ones."""
     n = len(along)
@@ -442,7 +458,9 @@ def _spacing(
         return (places[-1] - places[0]) / (n - 1), None
     if choices.uneven == "refuse":
         raise _uneven(folder, places, np.diff(along))
-    wanted = np.arange(along[0], along[-1] + _SAME_MM, usual := float(np.median(np.diff(along))))
+    usual = float(np.median(np.diff(along)))
+    _require_small(folder, (along[-1] - along[0]) / usual, frame)
+    wanted = np.arange(along[0], along[-1] + _SAME_MM, usual)
     return (places[-1] - places[0]) * (usual / (along[-1] - along[0])), np.interp(wanted, along, np.arange(n))
 
 
