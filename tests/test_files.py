@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import math
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from killing import every_kill
 from lungshift import files
 from lungshift.errors import InputError, OutputError, ResourceError
 
@@ -69,11 +74,77 @@ def test_a_writer_that_fails_halfway_leaves_the_old_file(tmp_path: Path, error: 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE])
 def test_a_full_or_locked_disk_is_named_with_what_to_do(tmp_path: Path, number: int) -> None:
-    with pytest.raises(ResourceError, match=r"Cannot write .*scan.bin: .*MiB free.*--output") as refusal:
+    with pytest.raises(ResourceError, match=r"Cannot write .*scan.bin: .* bytes free there.*--output") as refusal:
         files.write_file(tmp_path / "scan.bin", lambda _: fail(number))
 
     assert refusal.value.exit_code == 6
     assert names(tmp_path) == []
+
+
+def test_f75_the_bytes_that_are_wanted_and_those_that_are_free_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: fail(errno.ENOSPC))
+
+    with pytest.raises(
+        ResourceError, match=r"scan.bin: No space left on device; it takes 1,234 bytes, [\d,]+ bytes free"
+    ):
+        files.write_bytes(tmp_path / "scan.bin", bytes(1234))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EMFILE])
+def test_f76_a_disk_that_fails_amid_a_folder_is_named_with_what_was_written(tmp_path: Path, number: int) -> None:
+    with (
+        pytest.raises(ResourceError, match=rf"{tmp_path}/run: .*; 5 bytes of it were written, [\d,]+ bytes free"),
+        files.new_folder(tmp_path / "run") as folder,
+    ):
+        (folder / "a.txt").write_bytes(b"12345")
+        fail(number)
+
+    assert names(tmp_path) == []
+
+
+def test_an_input_that_cannot_be_read_amid_a_folder_is_not_taken_for_the_output(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), files.new_folder(tmp_path / "run"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/scan.nii.gz")
+
+
+def test_f75_room_that_is_not_there_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.require_room(tmp_path / "run", 1000)
+    monkeypatch.setattr(files, "_free", lambda _: 999)
+
+    with pytest.raises(ResourceError, match=r"run takes 1,000 bytes, and 999 are free there. Nothing was written"):
+        files.require_room(tmp_path / "run", 1000)
+
+
+def test_f77_temporary_files_lie_beside_what_they_become_whatever_tmpdir_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    seen: list[Path] = []
+
+    files.write_file(tmp_path / "out" / "a.csv", lambda path: (seen.append(path), path.write_text("1")))
+    with files.new_folder(tmp_path / "run") as folder:
+        seen.append(folder)
+
+    assert [path.parent for path in seen] == [tmp_path / "out", tmp_path]
+
+
+def test_f81_names_of_temporary_files_hold_no_time_and_never_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 0.0)
+
+    with (
+        files.new_folder(tmp_path / "run") as one,
+        files.new_folder(tmp_path / "run") as other,
+        files.new_file(tmp_path / "a.csv") as third,
+        files.new_file(tmp_path / "a.csv") as fourth,
+    ):
+        assert len({one, other, third, fourth}) == 4
+        (one / "who").write_text("one")
+        other.rmdir()
+        other.mkdir()
 
 
 def test_other_errors_of_the_system_pass_unchanged(tmp_path: Path) -> None:
@@ -185,6 +256,8 @@ def test_an_old_folder_comes_back_if_the_new_one_cannot_take_its_place(
     target.mkdir()
     (target / "old.txt").write_text("old")
 
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+
     def refuse_new(path: Path, to: Path) -> Path:
         return fail(errno.EIO) if path.name.startswith(".part-") else rename(path, to)  # type: ignore[return-value,func-returns-value]
 
@@ -222,24 +295,153 @@ def test_a_folder_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
 
 
+HOST, DEAD, RANDOM = files._HOST, "4194301-77", "abcd_123"
+
+
 def test_leftovers_of_a_dead_process_are_swept_and_what_it_moved_aside_comes_back(tmp_path: Path) -> None:
-    dead = 2**22 - 3
-    (tmp_path / f".part-table.csv-{HOST}-{dead}-abc").write_text("half")
-    moved = tmp_path / f".old-run-{HOST}-{dead}-xyz"
+    (tmp_path / f".part-table.csv-{HOST}-{DEAD}-{RANDOM}").write_text("half")
+    (tmp_path / f".part-odd.1-2.csv-{HOST}-{DEAD}-{RANDOM}.1-2.csv").write_text("half")
+    moved = tmp_path / f".old-run-{HOST}-{DEAD}-{RANDOM}"
     moved.mkdir()
     (moved / "old.txt").write_text("old")
-    mine = tmp_path / f".part-other-{HOST}-{os.getpid()}-abc"
+    mine = tmp_path / f"{files._temporary(tmp_path / 'other')}{RANDOM}"
     mine.write_text("still being written")
-    elsewhere = tmp_path / f".part-third-other_host-{dead}-abc"
+    elsewhere = tmp_path / f".part-third-other_host-{DEAD}-{RANDOM}"
     elsewhere.write_text("by a process of another machine")
+    foreign = tmp_path / ".part-of-something-else"
+    foreign.write_text("not ours")
 
     files.write_text(tmp_path / "new.csv", "1")
 
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([mine.name, elsewhere.name, "new.csv", "run"])
+    kept = [mine.name, elsewhere.name, foreign.name, "new.csv", "run"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)
     assert (tmp_path / "run" / "old.txt").read_text() == "old"
 
 
-HOST = files._HOST
+def test_leftovers_are_swept_though_another_process_has_the_number_of_the_dead_one_by_now(tmp_path: Path) -> None:
+    (tmp_path / f".part-table.csv-{HOST}-{os.getpid()}-77-{RANDOM}").write_text("half")
+
+    files.write_text(tmp_path / "new.csv", "1")
+
+    assert names(tmp_path) == ["new.csv"]
+
+
+def test_leftovers_of_a_killed_process_that_nobody_has_asked_after_are_swept(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    while files._started(child.pid) is not None:  # until it is a zombie
+        pass
+    (tmp_path / f".part-table.csv-{HOST}-{child.pid}-77-{RANDOM}").write_text("half")
+
+    files.write_text(tmp_path / "new.csv", "1")
+    child.wait()
+
+    assert names(tmp_path) == ["new.csv"]
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Callable[[], Path]:
+    """Makes one new folder after another."""
+    numbers = itertools.count()
+
+    def make() -> Path:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        return folder
+
+    return make
+
+
+class TestKilledBeforeEveryChange:
+    """F70 to F74: SIGKILL right before each change to the folder, one after another; what can be seen is old or new, and whole."""
+
+    def test_a_file_is_the_old_or_the_new_one(self, fresh: Callable[[], Path]) -> None:
+        def begin() -> Path:
+            folder = fresh()
+            (folder / "a.csv").write_text("old")
+            return folder
+
+        for folder in every_kill(begin, lambda folder: files.write_text(folder / "a.csv", "new")):
+            assert (folder / "a.csv").read_text() in ("old", "new")
+            files.write_text(folder / "b.csv", "next")
+            assert names(folder) == ["a.csv", "b.csv"]
+
+    def test_a_folder_that_is_replaced_is_never_missing(self, fresh: Callable[[], Path]) -> None:
+        def begin() -> Path:
+            folder = fresh()
+            (folder / "run").mkdir()
+            (folder / "run" / "a.csv").write_text("old")
+            (folder / "run" / "b.csv").write_text("old")
+            return folder
+
+        def replace(folder: Path) -> None:
+            with files.new_folder(folder / "run", overwrite=True) as part:
+                files.write_text(part / "a.csv", "new")
+                (part / "b.csv").write_text("new")
+
+        for folder in every_kill(begin, replace):
+            assert {(folder / "run" / name).read_text() for name in ("a.csv", "b.csv")} in ({"old"}, {"new"})
+            files.write_text(folder / "next", "1")
+            assert names(folder) == ["next", "run"]
+
+    def test_where_folders_cannot_be_exchanged_the_old_one_comes_back(
+        self, fresh: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+
+        def begin() -> Path:
+            folder = fresh()
+            (folder / "run").mkdir()
+            (folder / "run" / "a.csv").write_text("old")
+            return folder
+
+        def replace(folder: Path) -> None:
+            with files.new_folder(folder / "run", overwrite=True) as part:
+                (part / "a.csv").write_text("new")
+
+        for folder in every_kill(begin, replace):
+            files.write_text(folder / "next", "1")
+            assert (folder / "run" / "a.csv").read_text() in ("old", "new")
+            assert names(folder) == ["next", "run"]
+
+    def test_a_run_is_taken_up_by_the_same_call_and_leaves_nothing_behind(self, fresh: Callable[[], Path]) -> None:
+        def run(folder: Path) -> None:
+            with files.run_folder(folder / "out", {"seed": 1}) as out:
+                for name in ("tests/a.csv", "tests/b.csv", "report.html"):
+                    if not (out / name).exists():
+                        files.write_text(out / name, name)
+
+        for folder in every_kill(fresh, run):
+            if (
+                json.loads(
+                    (folder / "out" / "run.json").read_text() if (folder / "out" / "run.json").exists() else "{}"
+                ).get("status")
+                != "done"
+            ):
+                run(folder)
+            assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
+                "out/.lock", "out/report.html", "out/run.json", "out/tests/a.csv", "out/tests/b.csv",
+            ]  # fmt: skip
+
+    def test_a_finished_run_that_is_being_overwritten_is_never_shown_with_parts_missing(
+        self, fresh: Callable[[], Path]
+    ) -> None:
+        def run(folder: Path, seed: int, *, overwrite: bool = False) -> None:
+            with files.run_folder(folder, {"seed": seed}, overwrite=overwrite) as out:
+                files.write_text(out / "a.csv", str(seed))
+                files.write_text(out / "b.csv", str(seed))
+
+        def begin() -> Path:
+            folder = fresh()
+            run(folder, 1)
+            return folder
+
+        for folder in every_kill(begin, lambda folder: run(folder, 2, overwrite=True)):
+            told = json.loads((folder / "run.json").read_text()) if (folder / "run.json").exists() else {}
+            if told.get("status") == "done":
+                assert (folder / "a.csv").read_text() == (folder / "b.csv").read_text()
+            else:
+                run(folder, 2)
+            assert names(folder) == [".lock", "a.csv", "b.csv", "run.json"]
 
 
 class TestRunFolder:
@@ -299,13 +501,32 @@ class TestRunFolder:
         with pytest.raises(FileNotFoundError), files.run_folder(tmp_path / "run", self.IDENTITY):
             (tmp_path / "scan.nii.gz").read_bytes()
 
-    def test_two_processes_never_share_a_folder(self, tmp_path: Path) -> None:
-        with (
-            files.run_folder(tmp_path / "run", self.IDENTITY),
-            pytest.raises(OutputError, match="Another lungshift process"),
-            files.run_folder(tmp_path / "run", self.IDENTITY),
-        ):
-            pytest.fail("the block must not run")
+    def test_f80_two_processes_never_share_a_folder_and_the_second_is_told_who_the_first_is(
+        self, tmp_path: Path
+    ) -> None:
+        for _ in range(2):  # who is refused does not wipe out who is there
+            with (
+                files.run_folder(tmp_path / "run", self.IDENTITY, again=True),
+                pytest.raises(OutputError, match=rf"Another lungshift process \({os.getpid()} on {HOST}\)") as refusal,
+                files.run_folder(tmp_path / "run", self.IDENTITY),
+            ):
+                pytest.fail("the block must not run")
+            assert refusal.value.code == "E_LOCKED"
+
+    def test_f80_the_lock_of_a_process_that_was_killed_is_taken_over(self, tmp_path: Path) -> None:
+        hold = (
+            "import sys, time; from pathlib import Path; from lungshift.files import run_folder\n"
+            "with run_folder(Path(sys.argv[1]), {}): print('held', flush=True); time.sleep(60)"
+        )
+        with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(OutputError, match=rf"\({holder.pid} on "), files.run_folder(tmp_path, {}):
+                pytest.fail("the block must not run")
+            holder.kill()
+
+        with files.run_folder(tmp_path, {}):
+            assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} on ")
 
 
 def test_new_files_keep_to_the_umask(tmp_path: Path) -> None:

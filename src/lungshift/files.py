@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,9 +24,17 @@ import numpy as np
 from lungshift.errors import LungshiftError, OutputError, ResourceError
 
 _CHUNK = 1 << 20
-_RUN = "run.json"
+_RUN, _EMPTYING = "run.json", ".emptying.json"
 _HOST = platform.node().replace("-", "_") or "here"
-_RESOURCE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+_HIDDEN = re.compile(r"\.(?:part|old)-(.*)-([^-]*)-(\d+)-(\d+)-[a-z0-9_]{8}(?:\..*)?", re.DOTALL)
+"""A hidden name: what it becomes, host, process, when that was started, letters of chance, suffix."""
+_NAME_LETTERS = 80
+_HERE, _RENAME_EXCHANGE = -100, 2
+"""``AT_FDCWD`` and the flag of Linux's ``renameat2``."""
+_NO_HANDLES = {errno.EMFILE, errno.ENFILE}
+_OUTPUT_ERRNOS = _NO_HANDLES | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""No input can be to blame for these."""
+_RESOURCE_ERRNOS = _OUTPUT_ERRNOS | {errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def sha256(path: Path) -> str:
@@ -59,7 +68,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
     """
-    write_file(path, lambda temporary: temporary.write_bytes(data), lambda temporary: temporary.read_bytes() == data)
+    with (
+        new_file(path, lambda temporary: temporary.read_bytes() == data) as temporary,
+        resource_errors(path, takes=len(data)),
+    ):
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -83,7 +96,7 @@ def write_file(path: Path, write: Callable[[Path], object], verify: Callable[[Pa
     Raises:
         ResourceError: The disk is full, the folder cannot be written or the file reads back wrong; ``path`` is as it was.
     """
-    with new_file(path, verify) as temporary, resource_errors(path):
+    with new_file(path, verify) as temporary, resource_errors(path, temporary):
         write(temporary)
 
 
@@ -91,7 +104,7 @@ def write_file(path: Path, write: Callable[[Path], object], verify: Callable[[Pa
 def new_file(path: Path, verify: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Yield an empty file beside ``path`` that takes its name only when the block ends without an error; as ``write_file``.
 
-    Within the block only a full disk is told as an error of ``path``, as a block may read other files.
+    Within the block an error that may be that of another file, which the block reads, passes unchanged.
     """
     with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +113,9 @@ def new_file(path: Path, verify: Callable[[Path], bool] | None = None) -> Iterat
         os.close(handle)
         temporary = Path(name)
     try:
-        with resource_errors(path, only_space=True):
+        with resource_errors(path, temporary, reads=True):
             yield temporary
-        with resource_errors(path):
+        with resource_errors(path, temporary):
             _flush(temporary)
             if verify and not verify(temporary):
                 raise OSError(errno.EIO, "what was read back is not what was written")
@@ -113,15 +126,17 @@ def new_file(path: Path, verify: Callable[[Path], bool] | None = None) -> Iterat
         temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what dead processes left half-written in a folder, and put back what they had moved aside."""
-    for file in folder.glob(".part-*-*"):
-        if not _alive(file):
+def sweep(folder: Path, *, deep: bool = False) -> None:
+    """Remove what dead processes left half-written in a folder, and put back what they had moved aside; with ``deep`` below it too."""
+    find = folder.rglob if deep else folder.glob
+    for file in list(find(".part-*")):
+        if _is_left(file):
             shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
-    for old in folder.glob(".old-*-*"):
-        target = folder / old.name.removeprefix(".old-").rsplit("-", 3)[0]
-        if _alive(old):
+    for old in list(find(".old-*")):
+        name = _HIDDEN.fullmatch(old.name)
+        if not name or not _is_left(old):
             continue
+        target = old.with_name(name[1])
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
@@ -130,33 +145,52 @@ def sweep(folder: Path) -> None:
 
 def _temporary(path: Path, kind: str = "part") -> str:
     """Beginning of a hidden name beside ``path`` that says which process it belongs to."""
-    return f".{kind}-{path.name}-{_HOST}-{os.getpid()}-"
+    name = path.name if kind == "old" else path.name[:_NAME_LETTERS]
+    return f".{kind}-{name}-{_HOST}-{os.getpid()}-{_started(os.getpid()) or 0}-"
 
 
-def _alive(temporary: Path) -> bool:
-    """Whether the process that a hidden name belongs to still runs; one that cannot be told, or elsewhere, counts as running."""
+def _is_left(temporary: Path) -> bool:
+    """Whether the process that a hidden name belongs to is gone; one of another machine counts as running, as do names of other makers."""
+    name = _HIDDEN.fullmatch(temporary.name)
+    return name is not None and name[2] == _HOST and _started(int(name[3])) != int(name[4])
+
+
+def _started(process: int) -> int | None:
+    """When a running process was started, in ticks of the kernel: its number alone may be that of another by now. 0 where nobody says."""
     try:
-        _, host, process, _ = temporary.name.rsplit("-", 3)
-        if host != _HOST:
-            return True
-        os.kill(int(process), 0)
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self/stat").exists() else _alive(process)
+    return None if state in ("Z", "X") else int(fields[18])
+
+
+def _alive(process: int) -> int | None:
+    """0 if there is a process of that number."""
+    try:
+        os.kill(process, 0)
     except ProcessLookupError:
-        return False
-    except (ValueError, IndexError, PermissionError):
-        return True
-    return True
+        return None
+    except PermissionError:
+        return 0
+    return 0
 
 
 @contextmanager
-def resource_errors(path: Path, *, only_space: bool = False) -> Iterator[None]:
-    """Turn a full disk or an unwritable folder into a ``ResourceError`` that names ``path``.
+def resource_errors(
+    path: Path, part: Path | None = None, *, takes: int | None = None, reads: bool = False
+) -> Iterator[None]:
+    """Turn a full disk or an unwritable folder into a ``ResourceError`` that names ``path`` and the bytes.
 
-    With ``only_space`` a full disk alone, for blocks that read as well: another error may be that of an input.
+    Args:
+        path: What is to be written.
+        part: The file or folder that is being filled, to say how much of it was written.
+        takes: How many bytes it takes, where that is known.
+        reads: The block reads other files too: an error that may be of one of them passes unchanged.
     """
     try:
         yield
     except OSError as error:
-        if only_space and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if reads and error.errno not in _OUTPUT_ERRNOS and not _is_of(error, part):
             raise
         if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
             raise OutputError(
@@ -164,11 +198,64 @@ def resource_errors(path: Path, *, only_space: bool = False) -> Iterator[None]:
             ) from error
         if error.errno not in _RESOURCE_ERRNOS:
             raise
-        free = _free_mib(path)
+        size = f"it takes {takes:,} bytes" if takes is not None else f"{_size(part):,} bytes of it were written"
         raise ResourceError(
-            f"Cannot write {path}: {error.strerror} ({free} MiB free there). Nothing was left half-written; "
+            f"Cannot write {path}: {error.strerror}; {size}, {_free(path):,} bytes free there. Nothing was left half-written; "
             "free some space or choose another --output."
         ) from error
+
+
+def _is_of(error: OSError, part: Path | None) -> bool:
+    """Whether an error is that of the file or folder being filled; a failed write names no file."""
+    name = error.filename
+    if name is None:
+        return error.errno == errno.EIO
+    return part is not None and isinstance(name, (str, os.PathLike)) and Path(name).is_relative_to(part)
+
+
+def blame_machine(error: OSError) -> None:
+    """Raise what is no fault of the file that could not be opened; other errors are left to whoever asks.
+
+    Raises:
+        ResourceError: The system gives no more open files: the next file would fail as well.
+    """
+    if error.errno in _NO_HANDLES:
+        raise ResourceError(
+            f"{error.filename or 'A file'} cannot be opened: {error.strerror}. Close other programs, or raise the limit (ulimit -n)."
+        ) from error
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """A folder in ``beside`` for what is thrown away at the end of the block; that of a killed process is swept like its other files."""
+    with resource_errors(beside):
+        beside.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_temporary(beside / "scratch"), dir=beside))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def reserve(handle: int, length: int) -> None:
+    """Set a file's length and take the room for it at once: a disk that is too small says so before the work.
+
+    What is not written later reads as zeros. Nothing is left to be taken when it is read, which would kill the reader on some disks.
+    """
+    if length:
+        os.posix_fallocate(handle, 0, length)
+
+
+def require_room(path: Path, takes: int) -> None:
+    """Refuse what does not fit on the disk before it is begun.
+
+    Raises:
+        ResourceError: Fewer than ``takes`` bytes are free where ``path`` is to lie.
+    """
+    if takes > (free := _free(path)):
+        raise ResourceError(
+            f"{path} takes {takes:,} bytes, and {free:,} are free there. Nothing was written; free some space or choose another --output."
+        )
 
 
 @contextmanager
@@ -186,9 +273,9 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             raise NotADirectoryError(errno.ENOTDIR, "a file has that name", str(target))
         temporary = Path(tempfile.mkdtemp(prefix=_temporary(target), dir=target.parent))
     try:
-        with resource_errors(target, only_space=True):
+        with resource_errors(target, temporary, reads=True):
             yield temporary
-        with resource_errors(target):
+        with resource_errors(target, temporary):
             for file in temporary.rglob("*"):
                 _flush(file)
                 file.chmod(
@@ -230,7 +317,8 @@ def run_folder(
     """Hold an output folder for a long run, which may be taken up again after a kill.
 
     ``run.json`` in the folder says whose it is and whether it is done. A folder with the same identity that is not done is
-    taken up again; the lock is the operating system's, so that a crash cannot leave it behind.
+    taken up again, and what a killed process left half-written in it is swept; the lock is the operating system's, so that a crash
+    cannot leave it behind.
 
     Args:
         folder: The output folder.
@@ -263,22 +351,31 @@ def _locked(path: Path) -> Iterator[None]:
     import fcntl
 
     with resource_errors(path):
-        stream = open(path, "w")  # noqa: SIM115 — closed below
+        stream = open(path, "a+")  # noqa: SIM115 — closed below
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            stream.seek(0)
             raise OutputError(
-                f"Another lungshift process is writing to {path.parent}; wait for it or choose another --output.",
+                f"Another lungshift process ({stream.read().strip() or 'just begun'}) is writing to {path.parent}; wait for it or "
+                "choose another --output.",
                 code="E_LOCKED",
             ) from error
+        with suppress(OSError):  # it says who holds the lock; the lock holds without
+            stream.truncate(0)
+            stream.write(f"{os.getpid()} on {_HOST}\n")
+            stream.flush()
         yield
 
 
 def _make_room(folder: Path, identity: str, *, overwrite: bool, again: bool) -> bool:
     """Leave a folder that may be written, and say whether it is empty and not that of the same run which was stopped."""
+    sweep(folder, deep=True)
+    if _read_run(folder / _EMPTYING):
+        _empty(folder)  # an --overwrite that was killed
     there = [file for file in folder.iterdir() if file.name != ".lock"]
-    run = _read_run(folder)
+    run = _read_run(folder / _RUN)
     if not there:
         return True
     if run and run["identity"] == identity and (again or run["status"] == "running") and not overwrite:
@@ -298,10 +395,10 @@ def _make_room(folder: Path, identity: str, *, overwrite: bool, again: bool) -> 
     return True
 
 
-def _read_run(folder: Path) -> dict[str, str] | None:
-    """What ``run.json`` says, if it is lungshift's."""
+def _read_run(file: Path) -> dict[str, str] | None:
+    """What a ``run.json`` says, if it is lungshift's."""
     try:
-        run = json.loads((folder / _RUN).read_text())
+        run = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
     known = isinstance(run, dict) and run.keys() == {"identity", "status"}
@@ -309,13 +406,20 @@ def _read_run(folder: Path) -> dict[str, str] | None:
 
 
 def _empty(folder: Path) -> None:
+    """Remove all but the lock. First it is no run any more, so that none is ever seen with parts missing."""
+    if (folder / _RUN).exists():
+        (folder / _RUN).replace(folder / _EMPTYING)
     for file in folder.iterdir():
-        if file.name != ".lock":
+        if file.name not in (".lock", _EMPTYING):
             shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
+    (folder / _EMPTYING).unlink(missing_ok=True)
 
 
 def _swap(new: Path, target: Path) -> None:
-    """Put ``new`` where ``target`` is; the old one goes only once the new one stands."""
+    """Put ``new`` where ``target`` is, at once where the system can; else the old one goes only once the new one stands."""
+    if _exchange(new, target):
+        shutil.rmtree(new, ignore_errors=True)
+        return
     old = Path(tempfile.mkdtemp(prefix=_temporary(target, "old"), dir=target.parent))
     target.replace(old)
     try:
@@ -324,6 +428,17 @@ def _swap(new: Path, target: Path) -> None:
         old.replace(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places, so that there is never neither; False where kernel or file system cannot."""
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def _umask() -> int:
@@ -341,10 +456,19 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _free_mib(path: Path) -> int:
+def _size(part: Path | None) -> int:
+    """Bytes in a file, or in all files of a folder."""
+    if part is None:
+        return 0
+    files = part.rglob("*") if part.is_dir() else [part]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _free(path: Path) -> int:
+    """Bytes that are free where a path lies, or will lie."""
     for folder in (path, *path.parents):
         with suppress(OSError):
-            return shutil.disk_usage(folder).free >> 20
+            return shutil.disk_usage(folder).free
     return 0
 
 

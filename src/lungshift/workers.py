@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
+from typing import TypeVar
 
-from lungshift.errors import MissingError, ProtocolError
+from lungshift.errors import MissingError, ProtocolError, ResourceError
+
+Result = TypeVar("Result")
 
 _ANSWER_S = 20
 
@@ -42,6 +47,31 @@ class Workers:
         return self.jobs == 1 and not self.scheduler
 
 
+class WorkerDied(Exception):  # noqa: N818 — the work may be tried again
+    """The process that did a part of the work has died."""
+
+
+def result_of(future: Future[Result]) -> Result:
+    """What a part of the work came to.
+
+    Raises:
+        WorkerDied: The process that did it has died; a scheduler says so once it has tried several times.
+        ResourceError: The scheduler has gone (``E_WORKER``).
+    """
+    try:
+        return future.result()
+    except Exception as error:
+        name = type(error).__name__  # dask.distributed has errors of its own, and need not be installed
+        if isinstance(error, BrokenExecutor) or name == "KilledWorker":
+            raise WorkerDied from error
+        if isinstance(error, CancelledError) or name == "FutureCancelledError":
+            raise ResourceError(
+                "The scheduler of the cluster has gone. What is finished is kept: the same command goes on.",
+                code="E_WORKER",
+            ) from error
+        raise
+
+
 @contextmanager
 def start_executor(workers: Workers, use_threads: Callable[[int], object]) -> Iterator[Executor]:
     """What takes functions with their arguments and does them side by side.
@@ -60,7 +90,7 @@ def start_executor(workers: Workers, use_threads: Callable[[int], object]) -> It
         return
     threads = max(1, (os.cpu_count() or 1) // workers.jobs)
     pool = ProcessPoolExecutor(
-        workers.jobs, mp_context=get_context("spawn"), initializer=use_threads, initargs=(threads,)
+        workers.jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(use_threads, threads)
     )
     with pool:
         try:
@@ -68,6 +98,18 @@ def start_executor(workers: Workers, use_threads: Callable[[int], object]) -> It
         except (KeyboardInterrupt, SystemExit):
             _end_at_once(pool)
             raise
+
+
+def _begin(use_threads: Callable[[int], object], threads: int) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    use_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever, and write beside the run that is taken up again."""
+    if (parent := parent_process()) is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _end_at_once(pool: ProcessPoolExecutor) -> None:

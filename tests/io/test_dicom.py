@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -31,8 +32,16 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from lungshift.errors import FileFormatError, GeometryError, IntensityError, LungshiftError, MissingError, SeriesError
-from lungshift.io import dicom_decode, dicom_header
+from lungshift.errors import (
+    FileFormatError,
+    GeometryError,
+    IntensityError,
+    LungshiftError,
+    MissingError,
+    ResourceError,
+    SeriesError,
+)
+from lungshift.io import dicom_decode, dicom_header, dicom_series
 from lungshift.io.dicom import DicomSource, list_series, read_series
 from lungshift.io.dicom_series import Choices, scan_folder
 
@@ -832,6 +841,27 @@ def test_files_that_cannot_be_opened_are_listed(plain, caplog):
     (plain / "im011.dcm").chmod(0)
     assert read_series(plain).hu.shape[0] == SLICES - 1
     assert "im011.dcm: cannot be opened" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "says"),
+    [
+        (errno.EMFILE, ResourceError, "Too many open files. Close other programs"),
+        (errno.EIO, FileFormatError, "im003.dcm cannot be read .*: the disk it is on fails"),
+    ],
+    ids=["no handles", "broken disk"],
+)
+def test_f76_a_slice_that_the_machine_cannot_read_is_not_passed_over(plain, monkeypatch, number, kind, says):
+    read = dicom_series.read_frames
+
+    def fail(path):
+        if path.name == "im003.dcm":
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path)
+
+    monkeypatch.setattr(dicom_series, "read_frames", fail)
+    with pytest.raises(kind, match=says):
+        read_series(plain)
 
 
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: None], ids=["empty", "absent"])

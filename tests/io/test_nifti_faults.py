@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import logging
 import struct
 import time
@@ -573,3 +575,17 @@ def test_an_oblique_scan_is_refused_unless_resampled(put: Callable[..., Path]) -
     volume, _, _ = NiftiSource(path, intake=Intake(oblique="resample")).read()
     assert volume.hu.dtype == np.int16
     assert volume.hu.shape == volume.geometry.shape
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_f76_a_disk_that_fails_while_a_scan_is_read_is_an_error_of_that_scan(
+    put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = put(raw_bytes(), name)
+
+    class Broken(io.FileIO):
+        def read(self, _: int = -1) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", lambda self, *_, **__: Broken(self))
+    assert reason(path) == "E_READ"

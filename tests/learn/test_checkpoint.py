@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lungshift.errors import CheckpointError, OutputError
+from killing import full_after
+from lungshift.errors import CheckpointError, OutputError, ResourceError
 from lungshift.files import sha256
 from lungshift.learn.checkpoint import Checkpoint, Decision, build_network, load_checkpoint, save_checkpoint
 from lungshift.learn.history import EpochRecord, History
@@ -53,6 +54,14 @@ def test_what_is_saved_is_what_is_loaded(checkpoint: Checkpoint, saved: Path) ->
     assert (loaded.size, loaded.seed) == (64, 3)
     assert str(loaded.history) == str(checkpoint.history), "NaN comes back as NaN"
     assert all(np.array_equal(loaded.weights[name], weight) for name, weight in checkpoint.weights.items())
+
+
+def test_f75_a_full_disk_is_told_in_words_and_leaves_the_old_checkpoint(checkpoint: Checkpoint, saved: Path) -> None:
+    with full_after(1000), pytest.raises(ResourceError, match=r"weights.safetensors: .* it takes [\d,]+ bytes"):
+        save_checkpoint(replace(checkpoint, seed=4), saved, overwrite=True)
+
+    assert load_checkpoint(saved).seed == 3
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
 def test_a_checkpoint_is_kept_unless_it_may_be_overwritten(checkpoint: Checkpoint, saved: Path) -> None:

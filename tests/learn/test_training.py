@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lungshift.errors import CheckpointError, MissingError, ProtocolError, TrainingError
+from killing import full_after
+from lungshift.errors import CheckpointError, MissingError, ProtocolError, ResourceError, TrainingError
 from lungshift.learn import training
 from lungshift.learn.history import EpochRecord
 from lungshift.learn.machine import start_fabric
 from lungshift.learn.settings import Augmentation, TrainingSettings
+from lungshift.learn.state import TrainingState
 from lungshift.learn.training import Job, fit, learning_rate
 
 
@@ -79,6 +82,26 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(job: Job, folder: Path
     resumed = fit(job, device="cpu", state_file=state, watch=lambda record, _: seen.append(record.epoch))
 
     assert seen == list(range(stop_after + 1, 4)), "finished epochs are not done again"
+    assert same(resumed.weights, weights_of(job))
+
+
+def test_f75_a_full_disk_is_told_in_words_and_leaves_the_state_of_the_epoch_before(job: Job, folder: Path) -> None:
+    state = folder / "state.safetensors"
+
+    def fill(record: EpochRecord, _: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+
+    with (
+        full_after(1 << 40),
+        pytest.raises(ResourceError, match=r"state.safetensors: File too large; [\d,]+ bytes") as caught,
+    ):
+        fit(job, device="cpu", state_file=state, watch=fill)
+
+    assert caught.value.exit_code == 6
+    assert [path.name for path in folder.iterdir()] == [state.name]
+    seen: list[int] = []
+    resumed = fit(job, device="cpu", state_file=state, watch=lambda record, _: seen.append(record.epoch))
+    assert seen == [2, 3]
     assert same(resumed.weights, weights_of(job))
 
 
@@ -231,6 +254,43 @@ def test_a_loss_that_is_no_number_stops_with_the_slices_named(job: Job, monkeypa
 
     with pytest.raises(TrainingError, match=r"epoch 1, step 1 \(slices \["):
         fit(job, device="cpu")
+
+
+def test_f87_the_state_of_the_last_good_epoch_is_kept_when_the_loss_turns_into_no_number(
+    job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = folder / "state.safetensors"
+
+    def spoil(record: EpochRecord, _: int) -> None:
+        monkeypatch.setattr(training, "slice_loss", lambda _: lambda logits, _: logits.flatten(1).mean(1) * math.inf)
+
+    with pytest.raises(
+        TrainingError, match=r"loss is -?(inf|nan) in epoch 2, step 1 \(slices \[.*last good state is kept"
+    ):
+        fit(job, device="cpu", state_file=state, watch=spoil)
+
+    monkeypatch.undo()
+    assert same(weights_of(job, state_file=state), weights_of(job))
+
+
+def test_f87_weights_that_the_last_step_of_an_epoch_spoils_are_not_kept_as_its_state(
+    job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, step, taken = folder / "state.safetensors", training._step, []
+
+    def explode(job: Job, now: TrainingState, *rest) -> float:  # type: ignore[no-untyped-def]
+        loss = step(job, now, *rest)
+        taken.append(1)
+        if len(taken) == 4:  # the last of the second epoch
+            next(now.model.parameters()).data.fill_(math.inf)
+        return loss
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "_step", explode)
+        with pytest.raises(TrainingError, match=r"weights are no numbers after epoch 2 \(its last step had slices \["):
+            fit(job, device="cpu", state_file=state)
+
+    assert same(weights_of(job, state_file=state), weights_of(job))
 
 
 def test_a_score_that_is_never_a_number_does_not_pass_untrained_weights_off_as_trained(job: Job) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import subprocess
 import sys
@@ -201,6 +202,27 @@ class TestOneStudyAtTheWorker:
 
         with pytest.raises(ResourceError):
             batch._do(three.studies[0], options, tmp_path)
+
+    def test_f76_a_machine_without_free_handles_stops_everything_too(
+        self, three: Found, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.failing(monkeypatch, OSError(errno.EMFILE, "Too many open files", "s.nii.gz"))
+
+        with pytest.raises(ResourceError, match=r"s.nii.gz cannot be opened: Too many open files"):
+            batch._do(three.studies[0], options, tmp_path)
+
+    @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ENOSPC], ids=["EIO", "read-only", "full"])
+    def test_f76_a_disk_that_cannot_be_written_stops_everything_too(
+        self, three: Found, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(number, "as the system says it")
+
+        monkeypatch.setattr(batch, "write_prediction", fail)
+        with pytest.raises(ResourceError, match=r"Cannot write .*/a: as the system says it"):
+            batch._do(three.studies[0], options, tmp_path / "out")
+
+        assert list((tmp_path / "out").iterdir()) == []
 
     @pytest.mark.parametrize(
         "error", [MemoryError(), ResourceError("16 GiB wanted", code="E_MEMORY")], ids=["met", "foreseen"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lungshift import files
 from lungshift.ct.case import CaseRecord, Cohort, InMemory
 from lungshift.errors import CohortError, ResourceError
 from lungshift.prepare.prepared import open_prepared, prepare_cohort, slices_away
@@ -79,6 +80,40 @@ def test_a_cohort_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
         prepare_cohort(Cohort("tiny", (CaseRecord("case0", "p", Broken.of(case)),)), tmp_path, size=16)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_f75_a_cohort_that_does_not_fit_on_the_disk_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = tiny_case()
+
+    class Unread(InMemory):
+        def slices(self):  # type: ignore[no-untyped-def]
+            pytest.fail("it was read")
+
+    takes = 5 * (3 * 16 * 16 + 32 * 32 // 8)
+    monkeypatch.setattr(files, "_free", lambda _: takes - 1)
+    with pytest.raises(ResourceError, match=rf"takes {takes:,} bytes, and {takes - 1:,} are free there"):
+        prepare_cohort(Cohort("tiny", (CaseRecord("case0", "p", Unread.of(case)),)), tmp_path, size=16)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_f75_the_room_on_the_disk_is_taken_before_the_slices_come(tmp_path: Path) -> None:
+    prepared = prepare_cohort(cohort_of(tiny_case(slices=40)), tmp_path, size=32)
+
+    for name in ("hu.npy", "native.bin"):
+        there = (prepared.folder / name).stat()
+        assert there.st_blocks * 512 >= there.st_size, f"{name} has holes, which a full disk cannot fill later"
+
+
+def test_f70_what_a_killed_process_left_is_swept_though_everything_is_prepared(tmp_path: Path) -> None:
+    prepared = prepare_cohort(cohort_of(tiny_case()), tmp_path, size=16)
+    (tmp_path / f".part-x-{files._HOST}-4194301-77-abcd_123").mkdir()
+
+    prepare_cohort(cohort_of(tiny_case()), tmp_path, size=16)
+
+    assert list(tmp_path.iterdir()) == [prepared.folder]
 
 
 def test_padding_far_below_air_becomes_air(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from lungshift.audit.reading import Reading, read_loosely
 from lungshift.ct.case import Case, CaseRecord, Cohort, InMemory
 from lungshift.ct.volume import Mask
 from lungshift.errors import GeometryError, InputError, IntensityError
-from lungshift.files import digest, write_arrays, write_json
+from lungshift.files import blame_machine, digest, scratch_folder, write_arrays, write_json
 from lungshift.prepare.lungmask import threshold_lungs
 from lungshift.prepare.prepared import prepare_cohort
 
@@ -179,6 +179,7 @@ def _look(record: CaseRecord, cohort: str, folder: Path) -> Audited:
     try:
         reading = read_loosely(record, cohort)
     except OSError as error:
+        blame_machine(error)
         words = f"a file cannot be opened: {error.strerror or error}"
         refused = Finding(
             "unreadable", record.case_id, "error", words, "Check the file and its rights.", cohort, error="E_FILE"
@@ -219,9 +220,8 @@ def _fingerprint(case: Case, lung: Mask, cohort: str, folder: Path) -> Fingerpri
     record = CaseRecord(
         case.case_id, case.patient_id, InMemory(lambda: lean, lean.volume.geometry, True, False, "audit")
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".pictures-") as pictures:
-        return take_fingerprint(prepare_cohort(Cohort(cohort, (record,)), Path(pictures), size=_PICTURE), 0)
+    with scratch_folder(folder) as pictures:
+        return take_fingerprint(prepare_cohort(Cohort(cohort, (record,)), pictures, size=_PICTURE), 0)
 
 
 def _keep(path: Path, key: str, audited: Audited) -> None:

@@ -7,6 +7,7 @@ nothing that identifies a person.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lungshift.errors import FileFormatError, GeometryError, InputError, IntensityError, SeriesError
+from lungshift.files import blame_machine
 from lungshift.io.dicom_decode import PLUGINS
 from lungshift.io.dicom_header import Frame, name_of, read_frames
 
@@ -147,6 +149,11 @@ def scan_folder(folder: Path, *, deep: bool = True) -> Inventory:
         except FileFormatError as error:
             passed_over[str(error)].append(path.name)
         except OSError as error:
+            blame_machine(error)
+            if error.errno == errno.EIO:
+                raise FileFormatError(
+                    f"{path.name} cannot be read ({error.strerror}): the disk it is on fails.", code="E_READ"
+                ) from error
             passed_over[f"cannot be opened ({error.strerror})"].append(path.name)
     return Inventory(folder, dict(series), dict(passed_over))
 

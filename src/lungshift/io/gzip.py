@@ -10,7 +10,6 @@ import logging
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from isal import igzip_lib
 
@@ -44,7 +43,8 @@ class ByteStream:
     """A file's bytes in order, inflated where the name ends in ``.gz``; use it in a ``with`` block.
 
     Raises:
-        FileFormatError: ``E_NO_FILE``, ``E_NOT_NIFTI`` (name and content disagree), ``E_TRUNCATED``, ``E_CRC``, ``E_SIZE``, ``E_GZIP``.
+        FileFormatError: ``E_NO_FILE``, ``E_NOT_NIFTI`` (name and content disagree), ``E_TRUNCATED``, ``E_CRC``, ``E_SIZE``, ``E_GZIP``, or
+            ``E_READ`` where the disk fails.
     """
 
     def __init__(self, path: Path, *, strict: bool = False) -> None:
@@ -98,13 +98,23 @@ class ByteStream:
             _LOG.warning("%s; they were ignored.", words)
 
     def _next(self, count: int) -> bytes:
-        return self._members.read(count) if self._members else self._file.read(count)
+        return self._members.read(count) if self._members else _read(self._file, count, self.path)
+
+
+def _read(file: FileIO, count: int, path: Path) -> bytes:
+    """Up to ``count`` bytes of a file; a disk that fails is an error of that file."""
+    try:
+        return file.read(count) or b""
+    except OSError as error:
+        raise FileFormatError(
+            f"{path} cannot be read ({error.strerror}): the disk it is on fails.", code="E_READ"
+        ) from error
 
 
 class _Members:
     """The inflated bytes of the gzip members of a file, one after another as the standard allows (RFC 1952)."""
 
-    def __init__(self, path: Path, file: BinaryIO | FileIO) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         self._path, self._file = path, file
         self._input = b""
         self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
@@ -115,7 +125,7 @@ class _Members:
         """Up to ``count`` bytes; none only at the end."""
         while not self._member.eof or self._next_member():
             if self._member.needs_input and not self._input:
-                self._input = self._file.read(_PIECE) or b""
+                self._input = _read(self._file, _PIECE, self._path)
                 self._require_input()
             if data := self._inflate(count):
                 self._holds_nothing = False
@@ -157,7 +167,7 @@ class _Members:
         """What comes after zeros, enough of it to know a member by; nothing if the file ends with them."""
         padding = len(rest)
         rest = rest.lstrip(b"\0")
-        while len(rest) < len(_MAGIC) and padding <= _MOST_PADDING and (more := self._file.read(_PIECE)):
+        while len(rest) < len(_MAGIC) and padding <= _MOST_PADDING and (more := _read(self._file, _PIECE, self._path)):
             padding += len(more)
             rest = (rest + more).lstrip(b"\0")
         return rest if padding <= _MOST_PADDING else rest or b"\0"

@@ -121,7 +121,7 @@ class MaskWriter:
     def begin(self, stream: _Stream, header: bytes) -> None:
         """Start the file with its header."""
         self._stream = stream
-        with resource_errors(self._path):
+        with resource_errors(self._path, stream.path):
             stream.write(header)
 
     def finish(self) -> None:
@@ -137,13 +137,13 @@ class MaskWriter:
                 whole[index] = self._unpacked(self._waiting.pop(place))
             for plane in self._layout.turn_back(whole):
                 self._put(plane)
-        with resource_errors(self._path):
+        with resource_errors(self._path, self._stream.path):
             self._stream.finish()
 
     def _put(self, plane: np.ndarray) -> None:
         data = np.ascontiguousarray(plane).view(np.uint8).data.cast("B")
         self.checksum = isal_zlib.crc32(data, self.checksum)
-        with resource_errors(self._path):
+        with resource_errors(self._path, self._stream.path):
             self._stream.write(data)
 
     def _unpacked(self, bits: np.ndarray) -> np.ndarray:
@@ -169,6 +169,7 @@ class _Stream:
     """A file that is written from front to back, deflated where its name ends in ``.gz``, without a time: equal masks give equal files."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("wb")
         self._deflate = isal_zlib.compressobj(_LEVEL, wbits=_GZIP) if path.name.endswith(".gz") else None
 

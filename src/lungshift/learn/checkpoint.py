@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lungshift.errors import CheckpointError, LungshiftError
-from lungshift.files import new_folder, sha256, write_json
+from lungshift.files import new_folder, sha256, write_bytes, write_json
 from lungshift.learn.history import EpochRecord, History
 from lungshift.learn.settings import NetworkSettings, Target
 from lungshift.learn.shapes import first_difference, weight_shapes
@@ -160,11 +160,13 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = F
         OutputError: The folder exists and ``overwrite`` is not set.
         ResourceError: The disk is full.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
+    weights = save({name: np.asarray(weight, order="C") for name, weight in checkpoint.weights.items()})
+    described = {**checkpoint.describe(), "weights_sha256": hashlib.sha256(weights).hexdigest()}
     with new_folder(folder, overwrite=overwrite) as part:
-        save_file({name: np.asarray(weight, order="C") for name, weight in checkpoint.weights.items()}, part / _WEIGHTS)
-        write_json(part / _DESCRIPTION, {**checkpoint.describe(), "weights_sha256": sha256(part / _WEIGHTS)})
+        write_bytes(part / _WEIGHTS, weights)
+        write_json(part / _DESCRIPTION, described)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,7 +75,7 @@ class TrainingState:
 
 
 def save_state(state: TrainingState, path: Path, fingerprint: str) -> None:
-    """Write the state as one safetensors file; it replaces the old one whole or not at all.
+    """Write the state as one safetensors file, which is read again; it replaces the old one whole or not at all.
 
     Raises:
         ResourceError: The disk is full; the old state is as it was.
@@ -86,7 +90,37 @@ def save_state(state: TrainingState, path: Path, fingerprint: str) -> None:
         "records": [asdict(record) for record in state.records],
     }
     tensors = {name: tensor.contiguous().clone() for name, tensor in _tensors(state).items()}
-    write_file(path, lambda temporary: save_file(tensors, temporary, metadata={"state": json.dumps(numbers)}))
+
+    def write(temporary: Path) -> None:
+        with _system_errors(temporary):
+            save_file(tensors, temporary, metadata={"state": json.dumps(numbers)})
+
+    write_file(path, write, lambda temporary: _holds(temporary, tensors))
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Turn what safetensors says of a full disk into the system's own error."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if not (number := re.search(r"\(os error (\d+)\)", str(error))):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _holds(path: Path, tensors: dict[str, Tensor]) -> bool:
+    """Whether a file holds these tensors, to the bit."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as stored:
+        return all(_same_bits(stored.get_tensor(name), tensor) for name, tensor in tensors.items())
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(*(tensor.cpu().reshape(-1).view(torch.uint8) for tensor in (one, other)))
 
 
 def load_state(state: TrainingState, path: Path, fingerprint: str) -> None:

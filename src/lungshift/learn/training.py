@@ -177,7 +177,18 @@ def _train_epoch(job: Job, state: TrainingState, fabric: Fabric, workers: int) -
                 "state is kept; lower the learning rate or look at these slices.",
                 code="E_LOSS",
             )
+    _require_finite(job, state, steps[-1])
     return total / sum(map(len, steps))
+
+
+def _require_finite(job: Job, state: TrainingState, last: list[int]) -> None:
+    """Refuse weights that the last step spoiled, which no loss has seen yet: they would be saved as the state to go on from."""
+    if not all(bool(weight.isfinite().all()) for weight in state.model.parameters()):
+        raise TrainingError(
+            f"{job.name}: weights are no numbers after epoch {state.epoch + 1} (its last step had slices {last[:8]} …). The last good "
+            "state is kept; lower the learning rate, clip, or look at these slices.",
+            code="E_LOSS",
+        )
 
 
 def _set_mode(job: Job, state: TrainingState) -> None:

@@ -6,13 +6,13 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lungshift.errors import LungshiftError, MissingError, ResourceError
-from lungshift.files import new_folder, run_folder, write_json, write_text
+from lungshift.files import blame_machine, new_folder, run_folder, write_json, write_text
 from lungshift.learn.machine import threads_here, use_threads
 from lungshift.patient.predicting import (
     DESCRIPTION,
@@ -25,7 +25,7 @@ from lungshift.patient.predicting import (
     write_prediction,
 )
 from lungshift.patient.studies import Found, Study
-from lungshift.workers import Workers, start_executor
+from lungshift.workers import WorkerDied, Workers, result_of, start_executor
 
 TRIES = 3
 """How often a study is given to a process that dies of it before it is listed."""
@@ -129,6 +129,8 @@ def _do(study: Study, options: Options, folder: Path) -> Ended:
             raise
         return Ended(study.name, "failed", *refusal_of(error, study, options))
     except Exception as error:
+        if isinstance(error, OSError):
+            blame_machine(error)
         if not isinstance(error, (LungshiftError, MemoryError)):
             _LOG.debug("%s", study.name, exc_info=True)
         return Ended(study.name, "failed", *refusal_of(error, study, options))
@@ -185,18 +187,9 @@ def _alone(study: Study, options: Options, folder: Path, workers: Workers) -> En
 def _result(future: Future[Ended]) -> Ended | None:
     """What came of a study; None if the process that predicted it died."""
     try:
-        return future.result()
-    except BrokenExecutor:
+        return result_of(future)
+    except WorkerDied:
         return None
-    except Exception as error:
-        if type(error).__name__ == "KilledWorker":  # of dask.distributed, which need not be installed
-            return None
-        if type(error).__name__ in ("FutureCancelledError", "CancelledError"):
-            raise ResourceError(
-                "The scheduler of the cluster has gone. What is finished is kept: the same command goes on.",
-                code="E_WORKER",
-            ) from error
-        raise
 
 
 def _begin(threads: int) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int16
 
 from lungshift.ct.case import CaseRecord, CaseSlice, Cohort, LungSource
 from lungshift.errors import CohortError, ProtocolError
-from lungshift.files import new_folder, write_json
+from lungshift.files import new_folder, require_room, reserve, sweep, write_json
 from lungshift.memory import keep_freed_memory
 from lungshift.prepare.grid import AIR_HU, Interpolation, SliceGrid
 from lungshift.prepare.lungmask import threshold_lungs
@@ -48,7 +48,7 @@ class PreparedCase:
     @property
     def packed_bytes(self) -> int:
         """Bytes of a mask of one of its slices, eight pixels in each."""
-        return -(-self.rows * self.columns // 8)
+        return _packed(self.rows, self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,11 +173,24 @@ def prepare_cohort(
     checksums = {case.case_id: case.checksums for case in cohort.cases}
     key = _key(cohort, checksums, size, interpolation)
     target = folder / f"{cohort.name}-{key[:12]}"
+    sweep(folder)
     if not (target / "cohort.json").is_file():
+        require_room(target, _takes(cohort, size))
         with new_folder(target, overwrite=True) as part:
             cases = _write_pictures(cohort, part, size, interpolation, progress)
             _write_description(part, cohort, key, size, interpolation, cases, checksums)
     return open_prepared(target)
+
+
+def _takes(cohort: Cohort, size: int) -> int:
+    """Bytes that the pictures, the masks and the lesions on their own pixels take."""
+    shapes = [case.source.geometry.shape for case in cohort.cases]
+    return sum(n * (3 * size * size + _packed(rows, columns)) for n, rows, columns in shapes)
+
+
+def _packed(rows: int, columns: int) -> int:
+    """Bytes of a mask of a slice, eight pixels in each."""
+    return -(-rows * columns // 8)
 
 
 def require_interpolation(name: str) -> Interpolation:
@@ -233,6 +246,8 @@ def _write_pictures(
         for number, record in enumerate(cohort.cases):
             n, rows, columns = record.source.geometry.shape
             grid, case, start = SliceGrid(rows, columns, size), _describe_case(record), native.tell()
+            native.flush()
+            reserve(native.fileno(), start + n * case.packed_bytes)
             for piece in _slices_with_lung(record):
                 hu, lung, lesion = _picture(piece, grid, interpolation)
                 pictures.write(first + piece.index, hu)
@@ -244,7 +259,6 @@ def _write_pictures(
                 if progress:
                     progress(first + piece.index + 1, total)
             first += n
-            native.truncate(start + n * case.packed_bytes)
             native.seek(0, os.SEEK_END)
             cases.append(case)
     np.save(folder / "table.npy", table)
@@ -329,7 +343,7 @@ class _SliceFile:
         np.lib.format.write_array_header_1_0(self._stream, header)
         self._start = self._stream.tell()
         self._stream.flush()
-        os.truncate(self._stream.fileno(), self._start + self._shape[0] * self._bytes)
+        reserve(self._stream.fileno(), self._start + self._shape[0] * self._bytes)
         return self
 
     def __exit__(self, *_: object) -> None:

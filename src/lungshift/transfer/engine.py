@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
 from lungshift.errors import ResourceError
 from lungshift.learn.machine import use_threads
 from lungshift.transfer.plan import Plan, Training
 from lungshift.transfer.watcher import Watcher
 from lungshift.transfer.work import Bench, do_task
-from lungshift.workers import Workers, start_executor
+from lungshift.workers import WorkerDied, Workers, result_of, start_executor
 
 
 def carry_out(bench: Bench, plan: Plan, workers: Workers, watcher: Watcher) -> None:
@@ -18,6 +18,7 @@ def carry_out(bench: Bench, plan: Plan, workers: Workers, watcher: Watcher) -> N
     Raises:
         LungshiftError: Whatever a part of the work refuses; what was done until then is kept.
         MissingError: A scheduler was named and ``dask.distributed`` is not installed, or nobody answers.
+        ResourceError: A process has died (``E_MEMORY``), or the scheduler has gone (``E_WORKER``).
     """
     if workers.alone:
         for training in plan.trainings:
@@ -38,10 +39,10 @@ def _side_by_side(bench: Bench, plan: Plan, executor: Executor, watcher: Watcher
                 todo.remove(training)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 training = running.pop(future)
-                future.result()
+                result_of(future)
                 done.add(training.name)
                 watcher.networks(len(done) - 1, len(plan.trainings))
-    except BrokenExecutor as error:
+    except WorkerDied as error:
         raise ResourceError(
             "A process that trained or tested has died, mostly for want of memory. What is finished is kept: the same command goes on; "
             'use fewer --jobs. (From a script: call it below `if __name__ == "__main__":`.)',
