@@ -18,6 +18,7 @@ from lungshift.ct.case import Case, CaseRecord, CaseSource
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import AnnotationError, InputError, IntensityError
 from lungshift.io.dicom import DicomSource, peek_stored
+from lungshift.io.dicom_series import without_file_names, without_uids
 from lungshift.io.nifti import NiftiSource
 from lungshift.io.pairs import FlipCheck
 from lungshift.io.voxels import require_hu
@@ -157,7 +158,9 @@ def _from_error(error: InputError, record: CaseRecord, cohort: str) -> Finding:
 
 
 def _without_folders(message: str, source: CaseSource) -> str:
-    """A message with the base names of the case's files: folders may name people and machines."""
+    """A message with the base names of the case's files, of a DICOM series without: folders may name people and machines, archives name files by patients."""
+    if isinstance(source, DicomSource):
+        message = without_uids(without_file_names(message, Path(source.folder)))
     for name in ("volume", "lung", "lesion", "folder"):
         path = getattr(source, name, None)
         if path is not None:

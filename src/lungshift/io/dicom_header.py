@@ -36,7 +36,8 @@ from lungshift.errors import FileFormatError
 
 _INFLATED_BYTES = 64 << 20
 _HEADER_BYTES = 64 << 20
-_HEADER_READS = 150_000
+_HEADER_READS, _MOST_READS = 60_000, 150_000
+"""A header takes three reads an element; of a large file, which may have very many frames, one more a KiB."""
 _PIXEL_GROUP, _PIXEL_DATA = 0x7FE00008, 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
 _TAIL_BYTES = 1 << 20
@@ -123,11 +124,11 @@ class Bounded(io.BufferedReader):
         FileFormatError: More reads or bytes than any header has (``E_HEADER``).
     """
 
-    def __init__(self, path: Path, *, reads: int = _HEADER_READS, bytes_: int = _HEADER_BYTES) -> None:
+    def __init__(self, path: Path, *, bytes_: int = _HEADER_BYTES) -> None:
         raw = io.FileIO(path)
         super().__init__(raw)
         self._end = os.fstat(raw.fileno()).st_size
-        self._reads = reads
+        self._reads = min(_MOST_READS, _HEADER_READS + (self._end >> 10))
         self._bytes = bytes_
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -32,6 +32,7 @@ _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
 }
 _DRAWINGS = {"SEG": "a DICOM segmentation (SEG)", "RTSTRUCT": "a set of contours (RTSTRUCT)"}
+_UID = re.compile(r"\b\d+(?:\.\d+){4,}\b")
 _LEAST_HU = 500.0
 _SAME_MM = 0.01
 _ROUNDED_MM = 0.1
@@ -205,6 +206,19 @@ def _files(folder: Path, *, deep: bool) -> Iterator[Path]:
             if found > MAX_FILES:
                 raise SeriesError(f"{folder} holds more than {MAX_FILES} files. Point at the folder of one study.")
             yield Path(place) / name
+
+
+def without_file_names(text: str, folder: Path) -> str:
+    """A message about a series without the names of its files, which may name its patient."""
+    files = {file.name for file in folder.rglob("*")} if folder.is_dir() else set()
+    for name in sorted((name for name in files if len(name) > 3 and name in text), key=len, reverse=True):
+        text = re.sub(rf"(?<![\w/]){re.escape(name)}(?!\w)", "(a file)", text)
+    return text
+
+
+def without_uids(text: str) -> str:
+    """A message without UIDs."""
+    return _UID.sub("(a UID)", text)
 
 
 def _require_inside(path: Path, folder: Path) -> None:

@@ -16,13 +16,18 @@ from pathlib import Path
 from lungshift.errors import InputError
 from lungshift.files import sha256
 from lungshift.io.dicom import DicomSource
-from lungshift.io.dicom_series import Choices, describe_series, scan_folder
+from lungshift.io.dicom_series import (
+    Choices,
+    describe_series,
+    scan_folder,
+    without_file_names,
+    without_uids,
+)
 from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
 
 NIFTI = (".nii", ".nii.gz")
 _LONGEST = 64
-_UID = re.compile(r"\b\d+(?:\.\d+){4,}\b")
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,10 @@ class Study:
 
     def scrub(self, text: str) -> str:
         """A message about this study without its path, the names of its files and UIDs."""
-        files = {file.name for file in self.path.rglob("*")} if self.path.is_dir() else set()
-        for name in sorted((name for name in files if len(name) > 3 and name in text), key=len, reverse=True):
-            text = re.sub(rf"(?<![\w/]){re.escape(name)}(?!\w)", "(a file)", text)
+        text = without_file_names(text, self.path)
         for name in sorted({str(self.path), self.path.name}, key=len, reverse=True):
             text = text.replace(name, self.name)
-        return _UID.sub("(a UID)", text)
+        return without_uids(text)
 
 
 @dataclass(frozen=True)
