@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
 
 from lungshift.ct.geometry import Geometry
 
@@ -28,6 +29,12 @@ TOKENS = {
     "OtherPatientIDs": "OTHER-1234",
 }
 """What must not be found in anything that leaves without identity."""
+_SHARED = {
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+}
+"""Where a multi-frame file keeps what its frames share."""
 Change = Callable[[Dataset, int], None]
 
 
@@ -89,3 +96,30 @@ def tilted(affine: np.ndarray, degrees: float) -> np.ndarray:
     turn = np.eye(4)
     turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     return turn @ affine
+
+
+def write_enhanced(path: Path, hu: np.ndarray, affine: np.ndarray, *, order: list[int] | None = None) -> Path:
+    """The same as one multi-frame file (Enhanced CT Image Storage), its frames in the order given."""
+    single = write_ct(path.with_suffix(""), hu, affine)
+    frames = [pydicom.dcmread(single / f"im{k:03d}.dcm") for k in order or range(len(hu))]
+    ds = deepcopy(frames[0])
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.NumberOfFrames = EnhancedCTImageStorage, "1.2.826.0.1.12", len(frames)
+    ds.PixelData = b"".join(frame.PixelData for frame in frames)
+    per_frame = []
+    for frame in frames:
+        place, groups = Dataset(), Dataset()
+        place.ImagePositionPatient = frame.ImagePositionPatient
+        groups.PlanePositionSequence = [place]
+        per_frame.append(groups)
+    shared = Dataset()
+    for sequence, keywords in _SHARED.items():
+        item = Dataset()
+        for keyword in keywords:
+            setattr(item, keyword, ds.get(keyword))
+        setattr(shared, sequence, [item])
+    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], per_frame
+    for keyword in ("ImagePositionPatient", *(keyword for keywords in _SHARED.values() for keyword in keywords)):
+        delattr(ds, keyword)
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    pydicom.dcmwrite(path, ds, enforce_file_format=True)
+    return path

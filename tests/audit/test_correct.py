@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lungshift.audit.correct import correct_labels, read_decisions
-from lungshift.audit.judged import Judged, rank_judged, read_suspects, write_suspects
+from lungshift.audit.finding import Finding
+from lungshift.audit.judged import Judged, identity_of, rank_judged, read_suspects, write_suspects
 from lungshift.audit.suspects import Suspect
 from lungshift.ct.case import Cohort
 from lungshift.ct.geometry import Geometry
@@ -108,6 +109,52 @@ def test_accepted_suspects_are_turned_over_in_a_new_label_and_the_original_stays
     assert (
         corrected.cases[1].checksums["lesion tiny/c1-lesion.nii.gz"] == before[tmp_path / "tiny" / "c1-lesion.nii.gz"]
     )
+
+
+def finding(code: str, slices: tuple[int, ...] = (), seat: tuple[int, int, int] | None = None) -> Finding:
+    return Finding(code, "c0", "warning", "seen", "look", "tiny", slices, 9, seat)
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        pytest.param(
+            finding("lesion-without-lung", slices=(2,)), (slice(3, 4), slice(6, 10), slice(12, 14)), id="slices"
+        ),
+        pytest.param(finding("speck", seat=(2, 7, 13)), (slice(0), slice(0), slice(0)), id="the piece at its seat"),
+        pytest.param(finding("speck", seat=(0, 0, 0)), (slice(2, 4), slice(6, 10), slice(12, 14)), id="no piece there"),
+        pytest.param(
+            finding("lesion-outside-lung", seat=(2, 7, 13)),
+            (slice(2, 4), slice(6, 10), slice(12, 13)),
+            id="what lies outside the lung",
+        ),
+    ],
+)
+def test_an_accepted_finding_about_a_piece_of_lesion_erases_that_piece(
+    cohort: Cohort, tmp_path: Path, found: Finding, kept: tuple[slice, slice, slice]
+) -> None:
+    lung = np.ones(GRID.shape, bool)
+    lung[..., 13:] = False
+    write_mask(Mask(lung, GRID), tmp_path / "tiny" / "c0-lung.nii.gz")
+    write_suspects([], tmp_path, [found])
+
+    told = correct_labels(cohort, tmp_path, {identity_of(found): "accept"}, tmp_path / "new")
+
+    expected = np.zeros(GRID.shape, bool)
+    expected[kept] = True
+    lesion = read_cohort(tmp_path / "new").cases[0].read().lesion
+    assert lesion is not None
+    np.testing.assert_array_equal(lesion.voxels, expected)
+    assert (told[0].added, told[0].erased, told[0].by_hand) == (0, 16 - int(expected.sum()), ())
+
+
+def test_an_accepted_finding_that_names_no_voxels_is_left_to_a_person(cohort: Cohort, tmp_path: Path) -> None:
+    found = finding("slice-missing")
+    write_suspects([], tmp_path, [found])
+
+    told = correct_labels(cohort, tmp_path, {identity_of(found): "accept"}, tmp_path / "new")
+
+    assert (told[0].by_hand, told[0].accepted, told[0].file) == (("slice-missing",), 1, "")
 
 
 @pytest.mark.parametrize("decision", ["reject", "unsure"])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lungshift.ct.geometry import Geometry
 from lungshift.errors import GeometryError
 
+FARTHEST_MM = 1e6
 SPACING = st.floats(0.2, 8.0)
 ORIGIN = st.tuples(*[st.floats(-500, 500)] * 3)
 SHAPES = st.tuples(*[st.integers(1, 6)] * 3)
@@ -108,6 +109,25 @@ def test_axes_that_do_not_stand_at_right_angles_are_refused(lean: float) -> None
         Geometry((3, 4, 5), affine(a10=5 * lean))
 
     assert refusal.value.code == "E_SHEARED"
+
+
+@pytest.mark.parametrize("beyond_mm", [0.5, 1e7])
+def test_a_grid_that_reaches_beyond_what_a_scanner_has_is_refused(beyond_mm: float) -> None:
+    last_slice_mm = 2 * 5.0
+
+    with pytest.raises(GeometryError, match="km from the scanner's origin") as refusal:
+        Geometry((3, 4, 5), affine(a23=FARTHEST_MM - last_slice_mm + beyond_mm))
+
+    assert refusal.value.code == "E_AFFINE"
+    with pytest.raises(GeometryError, match="km from the scanner's origin"):
+        Geometry((3, 4, 5), affine(a23=-FARTHEST_MM - beyond_mm))
+
+
+def test_a_grid_that_ends_just_before_it_is_taken() -> None:
+    last_slice_mm = 2 * 5.0
+
+    assert Geometry((3, 4, 5), affine(a23=FARTHEST_MM - last_slice_mm - 0.5)).shape == (3, 4, 5)
+    assert Geometry((3, 4, 5), affine(a23=-FARTHEST_MM + 0.5)).shape == (3, 4, 5)
 
 
 def test_an_angle_that_is_off_by_rounding_is_a_right_angle() -> None:

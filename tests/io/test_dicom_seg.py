@@ -17,7 +17,7 @@ from lungshift.errors import AnnotationError, FileFormatError, GeometryError, Lu
 from lungshift.io.dicom import DicomSource, read_series
 from lungshift.io.dicom_seg import CONSOLIDATION, GROUND_GLASS, LUNG, Drawn, hashed_uid, read_seg, write_seg
 from lungshift.io.dicom_series import Choices
-from series import TOKENS, tilted, turned, write_ct
+from series import TOKENS, tilted, turned, write_ct, write_enhanced
 
 GRID = Geometry.regular((12, 20, 16), (2.5, 0.7, 0.6), (-120.0, -200.0, -300.0))
 FLIPS = list(itertools.product((False, True), repeat=3))
@@ -119,6 +119,23 @@ def test_a_coronal_series_is_segmented_in_its_own_planes(tmp_path: Path) -> None
     assert (seg.Rows, seg.Columns) == (12, 16)
     assert same_points(points_of(tmp_path / "seg.dcm")["lung"], GRID.world_mm(np.argwhere(blob(3).voxels)))
     np.testing.assert_array_equal(read_seg(tmp_path / "seg.dcm", source.geometry)["lung"].voxels, blob(3).voxels)
+
+
+@pytest.mark.parametrize("keep_identity", [False, True])
+def test_a_multi_frame_series_is_referred_to_frame_by_frame(tmp_path: Path, keep_identity: bool) -> None:
+    shuffled = np.random.default_rng(0).permutation(12).tolist()
+    source = DicomSource(write_enhanced(tmp_path / "ct.dcm", world(), GRID.affine, order=shuffled))
+    np.testing.assert_array_equal(source.read_volume().hu, world())
+
+    write_seg(drawn(), source, tmp_path / "seg.dcm", keep_identity=keep_identity)
+
+    points, again = points_of(tmp_path / "seg.dcm"), read_seg(tmp_path / "seg.dcm", source.geometry)
+    for one in drawn():
+        assert same_points(points[one.segment.label], GRID.world_mm(np.argwhere(one.mask.voxels))), one.segment.label
+        np.testing.assert_array_equal(again[one.segment.label].voxels, one.mask.voxels)
+    referred = pydicom.dcmread(tmp_path / "seg.dcm").ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    uid = "1.2.826.0.1.12"
+    assert {item.ReferencedSOPInstanceUID for item in referred} == {uid if keep_identity else hashed_uid(uid)}
 
 
 def test_on_an_oblique_series_the_mask_goes_to_the_nearest_voxels_of_its_own_slices(tmp_path: Path) -> None:
@@ -380,6 +397,48 @@ def test_what_cannot_be_read_as_masks_is_refused_by_name(
         read_seg(tmp_path / "seg.dcm", GRID)
 
     assert caught.value.code == code
+
+
+def changed(path: Path, change) -> Path:
+    """A segmentation of others with something wrong in it."""
+    seg = pydicom.dcmread(foreign(path, blob(4)))
+    change(seg)
+    seg.save_as(path)
+    return path
+
+
+def without_places(seg: Dataset) -> None:
+    for groups in seg.PerFrameFunctionalGroupsSequence:
+        del groups.PlanePositionSequence
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        pytest.param(
+            lambda seg: seg.PerFrameFunctionalGroupsSequence.pop(), "E_FORMAT", "and places for", id="a place"
+        ),
+        pytest.param(without_places, "E_POSITION", "does not say where it lies", id="the places"),
+        pytest.param(lambda seg: setattr(seg, "PixelData", seg.PixelData[:20]), "E_TRUNCATED", "cut off", id="pixels"),
+        pytest.param(lambda seg: setattr(seg, "Rows", 4000), "E_TRUNCATED", "cut off", id="rows that it claims"),
+    ],
+)
+def test_a_segmentation_with_something_missing_is_refused_by_name(
+    tmp_path: Path, change, code: str, words: str
+) -> None:
+    with pytest.raises(FileFormatError, match=words) as caught:
+        read_seg(changed(tmp_path / "seg.dcm", change), GRID)
+
+    assert caught.value.code == code
+
+
+def test_a_claim_of_more_frames_than_memory_holds_is_refused_before_any_is_made(tmp_path: Path) -> None:
+    def boast(seg: Dataset) -> None:
+        seg.Rows = seg.Columns = 65535
+
+    with pytest.raises(FileFormatError, match="frames of 65535 x 65535") as caught:
+        read_seg(changed(tmp_path / "seg.dcm", boast), GRID)
+    assert caught.value.code == "E_TOO_LARGE"
 
 
 def test_a_ct_image_is_no_segmentation(source: DicomSource, tmp_path: Path) -> None:
