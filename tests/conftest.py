@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+
+# No test has a time limit: on a busy machine a slow example is not a wrong one.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # Shapes and dtypes that stand in signatures are checked at every call while the tests run, and never outside of them;
 # not in ct, io and measure, which check for themselves and whose tests hand them what is wrong on purpose.
