@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,7 +97,9 @@ def test_weights_that_are_not_finite_are_refused(saved: Path) -> None:
         load_checkpoint(saved)
 
 
-@pytest.mark.parametrize("damage", ["truncated weights", "no weights", "not json", "other version", "missing setting"])
+@pytest.mark.parametrize(
+    "damage", ["truncated weights", "no weights", "not json", "other version", "missing setting", "nested"]
+)
 def test_a_damaged_checkpoint_is_refused_in_words(saved: Path, damage: str) -> None:
     weights, description = saved / "weights.safetensors", saved / "checkpoint.json"
     text = json.loads(description.read_text())
@@ -106,12 +109,51 @@ def test_a_damaged_checkpoint_is_refused_in_words(saved: Path, damage: str) -> N
         weights.unlink()
     elif damage == "not json":
         description.write_text("{")
+    elif damage == "nested":
+        description.write_text("[" * 100_000)
     elif damage == "other version":
         description.write_text(json.dumps(text | {"format": 99}))
     else:
         del text["network"]["width"]
         text["network"]["breadth"] = 2
         description.write_text(json.dumps(text))
+
+    with pytest.raises(CheckpointError):
+        load_checkpoint(saved)
+
+
+def header(text: bytes, claimed: int | None = None) -> bytes:
+    """A safetensors file of this header, which claims a length of its own."""
+    return struct.pack("<Q", len(text) if claimed is None else claimed) + text
+
+
+F32 = b'{"dtype":"F32","shape":[4],"data_offsets":'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(header(b"{}", 1 << 62), id="header of 4 EiB"),
+        pytest.param(header(b" " * (1 << 20) + b"{"), id="header cut off"),
+        pytest.param(header(b'{"a":' + F32 + b"[0,1000000]}}") + bytes(16), id="longer than the file"),
+        pytest.param(header(b'{"a":' + F32 + b'[0,16]},"b":' + F32 + b"[8,24]}}") + bytes(24), id="overlapping"),
+        pytest.param(
+            header(b'{"a":{"dtype":"F32","shape":[4294967295,4294967295],"data_offsets":[0,16]}}') + bytes(16),
+            id="overflow",
+        ),
+        pytest.param(
+            header(b'{"a":{"dtype":"OBJ","shape":[4],"data_offsets":[0,16]}}') + bytes(16), id="no type of numbers"
+        ),
+        pytest.param(header(b'{"a":' * 20_000), id="nested"),
+    ],
+)
+def test_f68_weights_that_lie_about_their_size_are_refused_though_their_checksum_fits(saved: Path, data: bytes) -> None:
+    (saved / "weights.safetensors").write_bytes(data)
+    text = json.loads((saved / "checkpoint.json").read_text()) | {
+        "weights_sha256": sha256(saved / "weights.safetensors")
+    }
+    (saved / "checkpoint.json").write_text(json.dumps(text))
 
     with pytest.raises(CheckpointError):
         load_checkpoint(saved)

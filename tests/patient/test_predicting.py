@@ -365,6 +365,24 @@ def test_nothing_of_the_patient_leaves_unless_it_is_asked_for(options, tmp_path)
     assert read_description(tmp_path / "kept")["study"] == "Mueller_Hannelore_PID-4711"
 
 
+@pytest.mark.parametrize("keep", [False, True], ids=["hashed", "kept"])
+def test_f62_uids_that_are_paths_lead_nowhere(options, tmp_path, keep: bool) -> None:
+    def traverse(ds: pydicom.Dataset, k: int) -> None:
+        ds.SOPInstanceUID, ds.PatientID, ds.StudyID = f"../../../evil{k}", "../../evil", "/evil"
+        ds.FrameOfReferenceUID, ds.PatientName = "../evil", "..\\..\\evil"
+
+    place = tmp_path / "a" / "b" / "c"
+    folder = as_series(place / "in", whole_chest(), series="../../evil", study="../../../evil", change=traverse)
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+
+    run(replace(options, keep_identity=keep), folder, place / "out")
+
+    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert new
+    assert {path for path in new if place / "out" not in path.parents and path.parent != place} == set()
+    assert not [path for path in new if "evil" in path.name]
+
+
 def test_a_series_that_cannot_be_referred_to_gets_no_segmentation_and_a_word(options, tmp_path) -> None:
     def without(ds: pydicom.Dataset, k: int) -> None:
         ds.SOPInstanceUID = ""

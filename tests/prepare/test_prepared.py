@@ -147,6 +147,38 @@ def test_a_cohort_of_another_format_is_refused(tmp_path: Path) -> None:
         open_prepared(prepared.folder)
 
 
+class Bomb:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return (Path.touch, (self.canary,))
+
+
+@pytest.mark.parametrize("name", ["table", "hu", "masks"])
+def test_f64_arrays_of_objects_are_refused_and_run_nothing(tmp_path: Path, name: str) -> None:
+    folder, canary = prepare_cohort(cohort_of(tiny_case()), tmp_path, size=16).folder, tmp_path / "canary"
+    np.save(folder / f"{name}.npy", np.array([Bomb(canary)], dtype=object), allow_pickle=True)
+
+    with pytest.raises(CohortError, match=rf"{name}\.npy"):
+        prepared = open_prepared(folder)
+        prepared.hu(0)
+        prepared.lesion(0)
+
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format": 2}', "null", "[" * 100_000], ids=lambda text: text[:14])
+def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    folder = prepare_cohort(cohort_of(tiny_case()), tmp_path, size=16).folder
+    (folder / "cohort.json").write_text(text)
+
+    with pytest.raises(CohortError):
+        open_prepared(folder)
+
+
 @pytest.mark.real
 def test_the_real_cohorts_hold_the_slices_that_the_paper_counts(real_data: Path, tmp_path: Path) -> None:
     """One of the 713 slices with lung of medseg9 lost its few lung pixels when the copies were resized to 320."""

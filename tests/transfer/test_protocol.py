@@ -99,6 +99,29 @@ def test_a_protocol_that_is_not_there_names_those_that_are() -> None:
         read_protocol("papre")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("mine.yaml", "name: !!python/object/apply:os.system ['touch CANARY']", id="F65 yaml"),
+        pytest.param("mine.toml", "name: !!python/object/apply:os.system ['touch CANARY']", id="F65 yaml as toml"),
+        pytest.param("mine.toml", 'name = "x"\nimports = "$import os; os.system(\'touch CANARY\')"', id="F66 bundle"),
+        pytest.param(
+            "mine.toml", "name = \"x\"\n[network]\nwidth = \"$__import__('os').system('touch CANARY')\"", id="F66"
+        ),
+        pytest.param("mine.toml", 'name = "x"\n[network]\n_target_ = "os.system"\n_args_ = ["touch CANARY"]', id="F67"),
+        pytest.param("mine.toml", 'name = "x"\n_target_ = "os.system"\ncommand = "touch CANARY"', id="F67 at the top"),
+    ],
+)
+def test_f65_f66_f67_a_protocol_never_runs_anything(tmp_path: Path, name: str, text: str) -> None:
+    canary = tmp_path / "canary"
+    (tmp_path / name).write_text(text.replace("CANARY", str(canary)))
+
+    with pytest.raises(ProtocolError):
+        read_protocol(tmp_path / name)
+
+    assert not canary.exists()
+
+
 def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("name = ")
 

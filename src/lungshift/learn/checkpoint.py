@@ -190,7 +190,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         checkpoint = replace(checkpoint, weights=load_file(folder / _WEIGHTS))
     except LungshiftError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} is not a checkpoint of lungshift ({type(error).__name__}: {error}); expected a folder with {_DESCRIPTION} and {_WEIGHTS}."
         ) from error

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int16
@@ -79,11 +79,11 @@ class PreparedCohort:
 
     @cached_property
     def _pictures(self) -> Int16[np.ndarray, "slice size size"]:
-        return np.load(self.folder / "hu.npy", mmap_mode="r")
+        return _load(self.folder / "hu.npy", mmap_mode="r")
 
     @cached_property
     def _masks(self) -> np.ndarray:
-        return np.load(self.folder / "masks.npy", mmap_mode="r")
+        return _load(self.folder / "masks.npy", mmap_mode="r")
 
     @cached_property
     def _native(self) -> np.ndarray:
@@ -213,18 +213,28 @@ def open_prepared(folder: Path) -> PreparedCohort:
     """
     try:
         text = json.loads((folder / "cohort.json").read_text())
-    except (OSError, ValueError) as error:
+        if text["format"] != _FORMAT:
+            raise CohortError(
+                f"{folder} was prepared in format {text['format']}, this version reads {_FORMAT}; prepare it again."
+            )
+        cases = tuple(PreparedCase(**case | {"spacing_mm": tuple(case["spacing_mm"])}) for case in text["cases"])
+        names = ("name", "key", "size", "interpolation", "checksums", "licence")
+        described = {name: text[name] for name in names}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CohortError(
             f"{folder} holds no prepared cohort (no readable cohort.json); run lungshift prepare."
         ) from error
-    if text["format"] != _FORMAT:
+    return PreparedCohort(folder=folder, cases=cases, table=_load(folder / "table.npy"), **described)
+
+
+def _load(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """An array of plain numbers; one of objects would have to be unpickled, which may run code."""
+    try:
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
         raise CohortError(
-            f"{folder} was prepared in format {text['format']}, this version reads {_FORMAT}; prepare it again."
-        )
-    cases = tuple(PreparedCase(**case | {"spacing_mm": tuple(case["spacing_mm"])}) for case in text["cases"])
-    table = np.load(folder / "table.npy")
-    names = ("name", "key", "size", "interpolation", "checksums", "licence")
-    return PreparedCohort(folder=folder, cases=cases, table=table, **{name: text[name] for name in names})
+            f"{path} is damaged or not an array of numbers ({error}); prepare the cohort again."
+        ) from error
 
 
 def _key(cohort: Cohort, checksums: dict[str, dict[str, str]], size: int, interpolation: Interpolation) -> str:
