@@ -59,6 +59,21 @@ def require_memory(needed: int, what: str) -> None:
         )
 
 
+def require_memory_for_scan(shape: tuple[int, int, int], bytes_a_voxel: int, doing: str) -> None:
+    """The same for work on a scan that is in memory whole, as its header tells.
+
+    Args:
+        shape: Slices, rows and columns.
+        bytes_a_voxel: What the work takes at its highest for each voxel.
+        doing: What is done with the scan, such as ``Measuring``.
+
+    Raises:
+        ResourceError: There is less (code ``E_MEMORY``).
+    """
+    slices, rows, columns = shape
+    require_memory(slices * rows * columns * bytes_a_voxel, f"{doing} a scan of {slices} x {rows} x {columns} voxels")
+
+
 def _left_in_groups() -> list[int]:
     """What control groups leave; nothing where there is no limit."""
     left = []

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lungshift.ct.case import Case
     from lungshift.ct.volume import Mask
 
+_VOXEL_BYTES = 12
+"""What a scene takes for each voxel of its scan at its highest, by ``benchmarks.abuse.load``."""
 _FILES = "csv,vti,vtp,stl,ply,glb,paraview,viewer"
 
 
@@ -87,10 +89,15 @@ def _read(
 ) -> tuple[Case, Mask | None]:
     from dataclasses import replace
 
+    from lungshift.ct.case import Case
     from lungshift.io.nifti import read_mask
-    from lungshift.io.scan import read_scan
+    from lungshift.io.scan import open_scan
+    from lungshift.memory import require_memory_for_scan
 
-    case = read_scan(scan, lung=lung, series_uid=series)
+    source = open_scan(scan, lung=lung, series_uid=series)
+    require_memory_for_scan(source.geometry.shape, _VOXEL_BYTES, "Showing")
+    volume, lungs, _ = source.read()
+    case = Case(volume, lungs, case_id=scan.name)
     grid = case.volume.geometry
     found, drawn = (None if path is None else read_mask(path, grid) for path in (lesion, reference))
     return replace(case, lesion=drawn), found

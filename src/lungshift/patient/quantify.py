@@ -23,6 +23,7 @@ from lungshift.measure.burden import Burden, bounds_of, measure_burden
 from lungshift.measure.overlap import count_overlap, dice
 from lungshift.measure.regions import Regions, find_regions
 from lungshift.measure.repeats import UNKNOWN, Spread
+from lungshift.memory import require_memory_for_scan
 from lungshift.patient.gate import TrainingRange, judge_scan
 from lungshift.patient.predicting import LESION, LUNGS, read_description, scans_trained_on
 from lungshift.prepare.lungmask import require_hu, with_lungs
@@ -31,6 +32,8 @@ OWN_DICE: Final = 0.99
 """A given lesion mask that agrees so well with what the checkpoint predicts is called the checkpoint's own."""
 
 _OUTSIDE_PERCENT = 10.0
+_VOXEL_BYTES = 12
+"""What measuring takes for each voxel of a scan at its highest, by ``benchmarks.abuse.load``."""
 _SOURCES: Final[Mapping[str, LungSource]] = {"file": "reader", "model": "model", "threshold": "threshold"}
 _DATES = ("StudyDate", "PatientName", "PatientID")
 
@@ -173,6 +176,7 @@ def read_patient(
 
     Raises:
         InputError: Whatever keeps a file from being read, or a mask from fitting its scan.
+        ResourceError: It needs more memory than there is (``E_MEMORY``).
     """
     told = read_description(prediction) if prediction else {}
     if prediction:
@@ -184,6 +188,7 @@ def read_patient(
         if scan.is_dir()
         else NiftiSource(scan, lung, lesion, lung_labels=EITHER_LUNG)
     )
+    require_memory_for_scan(source.geometry.shape, _VOXEL_BYTES, "Measuring")
     volume, lungs, lesions = source.read()
     case = Case(volume, lungs, lesions, "scan", lung_source=_SOURCES.get(told.get("lung", {}).get("source"), "reader"))
     checksums = _by_role(source.checksums())
