@@ -26,6 +26,8 @@ from benchmarks.turns import ONE_THREAD
 
 _MIB, _GIB = 1 << 20, 1 << 30
 _ROOT = Path(__file__).parents[2]
+PARTS = ("intake", "prediction", "pages", "limit", "flat", "soak")
+"""The parts of the page, in order."""
 _CHILD = """
 import json, sys
 from pathlib import Path
@@ -72,8 +74,8 @@ def run(words: Sequence[str], limit_bytes: int | None = None) -> Ran:
             stdout=said,
             stderr=said,
             env=environment,
-            preexec_fn=begin,
-            cwd=_ROOT,  # noqa: PLW1509 — there are no threads here
+            preexec_fn=begin,  # noqa: PLW1509 — there are no threads here
+            cwd=_ROOT,
         )
         _, status, used = os.wait4(process.pid, 0)
         wall = time.monotonic() - started
@@ -133,20 +135,26 @@ def _status_mib(name: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def measure(folder: Path, slices: int, size: int, cases: int) -> Iterator[tuple[str, str]]:
-    """Every part of the page, as it is done: a title and a table."""
+def measure(folder: Path, only: Sequence[str], slices: int, size: int, cases: int) -> Iterator[tuple[str, str, str]]:
+    """The parts of the page that are asked for, as they are done: name, title and table."""
     from benchmarks.report import table
 
     large, model = folder / "large", folder / "model"
-    child(f"load_inputs.write_large(Path({str(large)!r}), {slices}, {size})")
     child(f"str(load_inputs.write_model(Path({str(model)!r})))")
+    if set(only) - {"flat", "soak"}:
+        child(f"load_inputs.write_large(Path({str(large)!r}), {slices}, {size})")
     what = f"{slices:,} slices of {size} x {size}"
-    yield f"Taking in {what}", table(list(_intake(large)))
-    yield f"Predicting {what}, with a network of width 16", table(list(_prediction(large, model, folder)))
-    yield f"Showing {what}", table(list(_pages(large, folder)))
-    yield "Under a limit of 2 GiB", "\n".join(_limited(large, model, folder))
-    yield "Many slices and few", table(list(_flat(model, folder, slices)))
-    yield f"{cases} predictions in one process", table(list(_soak(model, folder, cases)))
+    parts = {
+        "intake": (f"Taking in {what}", lambda: table(list(_intake(large)))),
+        "prediction": (f"Predicting {what}", lambda: table(list(_prediction(large, model, folder)))),
+        "pages": (f"Showing {what}", lambda: table(list(_pages(large, model, folder)))),
+        "limit": ("Under a limit of 2 GiB", lambda: "\n".join(_limited(large, model, folder))),
+        "flat": ("Many slices and few", lambda: table(list(_flat(model, folder, slices)))),
+        "soak": (f"{cases} predictions in one process", lambda: table(list(_soak(model, folder, cases)))),
+    }
+    for name in only:
+        title, done = parts[name]
+        yield name, title, done()
 
 
 def _intake(large: Path) -> Iterator[Result]:
@@ -177,8 +185,8 @@ def _prediction(large: Path, model: Path, folder: Path) -> Iterator[Result]:
         )
 
 
-def _pages(large: Path, folder: Path) -> Iterator[Result]:
-    scan, found = large / "volume.nii.gz", folder / "NIfTI-lungs-by-a-file"
+def _pages(large: Path, model: Path, folder: Path) -> Iterator[Result]:
+    scan, found = large / "volume.nii.gz", _predicted(large, model, folder)
     for name, page, words in (
         ("page of quantify", "patient.html", ("quantify", scan, "--prediction", found)),
         ("viewer", "viewer.html", ("scene", scan, "--prediction", found, "--formats", "viewer")),
@@ -191,6 +199,13 @@ def _pages(large: Path, folder: Path) -> Iterator[Result]:
         yield Result(f"{name}: size", size, "MB", 20, note=note)
 
 
+def _predicted(large: Path, model: Path, folder: Path) -> Path:
+    """The folder of a prediction; the same command again keeps it."""
+    output, words = folder / "NIfTI-lungs-by-a-file", ["--lung", large / "lung.nii.gz", "--device", "cpu"]
+    lungshift("predict", model, large / "volume.nii.gz", *words, "--output", output)
+    return output
+
+
 def _voxels(scan: Path) -> int:
     from lungshift.io.scan import open_scan
 
@@ -200,7 +215,7 @@ def _voxels(scan: Path) -> int:
 
 def _limited(large: Path, model: Path, folder: Path) -> Iterator[str]:
     """What fits is done; what does not is refused before anything is read, with exit code 6."""
-    predict, scan, found = ("predict", model), large / "volume.nii.gz", folder / "NIfTI-lungs-by-a-file"
+    predict, scan, found = ("predict", model), large / "volume.nii.gz", _predicted(large, model, folder)
     yield "| what | exit code expected | was | files left | CPU-s | said |\n|---|---|---|---|---|---|"
     for name, code, words in (
         ("predict, NIfTI, which fits", 0, (*predict, scan, "--device", "cpu")),
@@ -259,47 +274,60 @@ def _soak(model: Path, folder: Path, cases: int) -> Iterator[Result]:
 
 _INTRODUCTION = """# Load
 
-Written by its run: `{command}`. The study is a phantom in thin slices with noise of its own on each; as NIfTI (int16, gzip, {gz:.0f} MB), as NIfTI whose slices lie
-across the order of its voxels, and as a DICOM series (uncompressed). Every row is a process of its own with one thread; memory is its highest
-resident memory (`VmHWM`), imports included unless the row says otherwise. The network has random weights but for the path that finds what is dense.
+Written by `python -m benchmarks.abuse.load --output docs/benchmarks/abuse/load.md`; `--only` runs some parts again, and each part names its own run. The study is a phantom in
+thin slices with noise of its own on each: as NIfTI (int16, gzip), as NIfTI whose slices lie across the order of its voxels, and as a DICOM series (uncompressed). Every row is
+a process of its own with one thread; memory is its highest resident memory (`VmHWM`), imports included unless the row says otherwise. The network has width 16 and random
+weights but for the path that finds what is dense.
 """
 
 
-def write_page(parts: dict[str, str], start: dict, command: str, gz_mb: float) -> str:
-    """The page."""
-    from benchmarks.report import describe_machine
-
-    lines = [_INTRODUCTION.format(command=command, gz=gz_mb)]
-    lines += [f"## {title}\n\n{text}\n" for title, text in parts.items()]
-    used = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    versions = ", ".join(f"{name} {version}" for name, version in start["versions"].items())
-    lines.append(
-        f"{start['processor']}, {start['cores']} cores, {start['system']}, load (1, 5, 15 minutes) {start['load']} at the start and "
-        f"{describe_machine()['load']} at the end; {used:.0f} CPU-seconds in all; Python {start['python']}, {versions}.\n"
-    )
-    return "\n".join(lines)
+def write_page(parts: dict[str, dict[str, str]], output: Path) -> None:
+    """Write the page, and a JSON of its parts beside it; parts of an earlier run that were not run again are kept."""
+    file = output.with_suffix(".json")
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    kept |= parts
+    output.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+    sections = [
+        f"## {one['title']}\n\n{one['table']}\n\n{one['run']}\n"
+        for one in (kept[name] for name in PARTS if name in kept)
+    ]
+    output.write_text("\n".join([_INTRODUCTION, *sections]))
 
 
 def main() -> None:
     """Measure, print, and write the page if asked."""
+    from benchmarks.report import describe_machine
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, help="The page to write.")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--slices", type=int, default=1000)
     parser.add_argument("--size", type=int, default=768)
     parser.add_argument("--cases", type=int, default=200)
     words = parser.parse_args()
+    start, used = describe_machine(), _used_s()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        for name, title, text in measure(Path(folder), words.only, words.slices, words.size, words.cases):
+            run = _describe(start, used)
+            start, used = describe_machine(), _used_s()
+            print(f"{title}\n{text}\n{run}\n", flush=True)
+            if words.output:
+                write_page({name: {"title": title, "table": text, "run": run}}, words.output)
+
+
+def _used_s() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def _describe(start: dict, used_s: float) -> str:
     from benchmarks.report import describe_machine
 
-    start, parts = describe_machine(), {}
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        for title, text in measure(Path(folder), words.slices, words.size, words.cases):
-            parts[title] = text
-            print(f"{title}\n{text}\n", flush=True)
-        gz_mb = (Path(folder) / "large" / "volume.nii.gz").stat().st_size / 1e6
-    page = write_page(parts, start, "python -m benchmarks.abuse.load --output docs/benchmarks/abuse/load.md", gz_mb)
-    if words.output:
-        words.output.parent.mkdir(parents=True, exist_ok=True)
-        words.output.write_text(page)
+    versions = ", ".join(f"{name} {start['versions'][name]}" for name in ("lungshift", "numpy", "openvino", "isal"))
+    return (
+        f"{start['processor']}, {start['cores']} cores, {start['system']}, load (1, 5, 15 minutes) {start['load']} at the start and "
+        f"{describe_machine()['load']} at the end; {_used_s() - used_s:.0f} CPU-seconds; Python {start['python']}, {versions}."
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from lungshift.cli import main as cli
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask
 from lungshift.files import sha256
+from lungshift.io.nifti import NiftiSource
 from lungshift.io.writing import write_mask, write_volume
 from series import TOKENS, write_ct
 from worlds import tiny_case
@@ -138,6 +139,20 @@ def test_only_pictures_without_gl_exit_with_5(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no limits on the size of files")
+def test_f78_a_scan_that_does_not_fit_is_refused_before_it_is_read(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices, rows, columns = CASE.volume.geometry.shape
+    monkeypatch.setattr("lungshift.memory.available_bytes", lambda: slices * rows * columns * 11)
+    monkeypatch.setattr(NiftiSource, "read", lambda _: pytest.fail("the scan was read"))
+
+    code, said = end_of(capsys, *given(files), "--output", tmp_path / "out")
+
+    assert code == 6
+    assert said.startswith(f"E_MEMORY: Showing a scan of {slices} x {rows} x {columns} voxels takes about ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_disk_that_fills_up_ends_with_6_and_leaves_nothing(files: Path, tmp_path: Path) -> None:
     limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
     fail = "import errno, lungshift.files as f; f._RESOURCE_ERRNOS.add(errno.EFBIG)"

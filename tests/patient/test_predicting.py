@@ -24,6 +24,7 @@ from lungshift.io.nifti import NiftiSource, read_mask, read_volume
 from lungshift.learn.checkpoint import Checkpoint, build_network, load_checkpoint, save_checkpoint
 from lungshift.learn.settings import NetworkSettings
 from lungshift.measure.density import CONSOLIDATION_HU
+from lungshift.patient import predicting
 from lungshift.patient.batch import predict_one
 from lungshift.patient.predicting import Options, is_done, predict_study, read_description
 from lungshift.patient.studies import find_studies
@@ -180,6 +181,20 @@ def test_a_scan_that_is_damaged_at_its_end_is_refused_although_its_slices_came_b
     scan.write_bytes(data[:-8] + bytes(8))
 
     assert refusal(options, scan).code == "E_CRC"
+
+
+def test_f78_what_cannot_be_read_slice_by_slice_needs_room_for_the_whole_and_is_refused_by_its_header(
+    scan, options, tmp_path, monkeypatch
+) -> None:
+    across = permuted(scan, tmp_path / "across.nii.gz")
+    series = as_series(tmp_path / "ct", whole_chest())
+    monkeypatch.setattr("lungshift.memory.available_bytes", lambda: predicting._BASE_BYTES + 300 * 64 * 64 + 100_000)
+
+    predict_study(find_studies([scan]).studies[0], options)
+    for path in (across, series):
+        error = refusal(options, path)
+        assert error.code == "E_MEMORY"
+        assert str(error).startswith("A scan of 16 x 64 x 64 voxels takes about 401 MiB of memory")
 
 
 # --- the lung mask

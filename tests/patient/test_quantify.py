@@ -13,7 +13,16 @@ from chests import chest, threshold_model
 from lungshift.ct.case import Case
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
-from lungshift.errors import AnnotationError, CheckpointError, GeometryError, InputError, IntensityError, ProtocolError
+from lungshift.errors import (
+    AnnotationError,
+    CheckpointError,
+    GeometryError,
+    InputError,
+    IntensityError,
+    ProtocolError,
+    ResourceError,
+)
+from lungshift.io.nifti import NiftiSource
 from lungshift.io.writing import write_mask, write_volume
 from lungshift.patient.quantify import Patient, find_lungs, flags_of, quantify, read_patient
 from lungshift.prepare.phantom import phantom_case
@@ -244,3 +253,14 @@ def test_a_lesion_file_on_another_grid_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="not on the grid of its scan") as caught:
         read_patient(paths["scan"], lung=paths["lung"], lesion=tmp_path / "other.nii.gz")
     assert caught.value.code == "E_MASK_SHAPE"
+
+
+def test_f78_a_scan_that_does_not_fit_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = files(tmp_path, chest())
+    monkeypatch.setattr("lungshift.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr(NiftiSource, "read", lambda _: pytest.fail("the scan was read"))
+
+    with pytest.raises(ResourceError, match="Measuring a scan of 8 x 64 x 64 voxels takes about"):
+        read_patient(paths["scan"], lung=paths["lung"], lesion=paths["lesion"])

@@ -21,6 +21,7 @@ from jaxtyping import Bool
 
 from lungshift.ct.case import CaseSlice
 from lungshift.ct.geometry import Geometry
+from lungshift.ct.packed import AnyMask
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import IntensityError, SeriesError
 from lungshift.files import digest, sha256
@@ -148,14 +149,18 @@ class DicomSource:
         """Whether the canonical grid has other voxels than the files."""
         return self._layout.resample or self.stack.between is not None
 
-    def stored_mask(self, mask: Mask) -> Bool[np.ndarray, "slice row column"]:
-        """A mask of the canonical grid in the files' own order of slices (along their normal), rows and columns.
+    def stored_slices(self, mask: AnyMask) -> Iterator[Bool[np.ndarray, "row column"]]:
+        """A mask of the canonical grid in the files' own order of slices (along their normal), rows and columns, a slice at a time.
 
         Where the scan was resampled, each of the files' voxels takes the value of the nearest voxel of the mask.
         """
-        if not self.resampled:
-            return np.ascontiguousarray(self._layout.turn_back(mask.voxels))
-        return _nearest(mask, self.stack)
+        layout = self._layout
+        if not self.resampled and layout.streams:
+            order = range(mask.geometry.shape[0])[:: -1 if layout.flipped[0] else 1]
+            yield from (np.ascontiguousarray(layout.turn_plane_back(mask.slice(index))) for index in order)
+            return
+        whole = mask if isinstance(mask, Mask) else mask.mask()
+        yield from _nearest(whole, self.stack) if self.resampled else layout.turn_back(whole.voxels)
 
     def read(self) -> tuple[Volume, Mask | None, Mask | None]:
         """The whole scan with its lung and lesion masks.

@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from lungshift.ct.geometry import Geometry
+from lungshift.ct.packed import AnyMask
 from lungshift.ct.volume import Mask
 from lungshift.errors import AnnotationError, FileFormatError, GeometryError, SeriesError
 from lungshift.files import write_file
@@ -69,13 +70,13 @@ class Drawn:
 
     Attributes:
         segment: What it shows.
-        mask: On the canonical grid of the series.
+        mask: On the canonical grid of the series; packed, if there are many slices.
         method: The model or rule that made it, or ``given by the user``.
         kind: ``AUTOMATIC``, or ``SEMIAUTOMATIC`` where somebody else drew it.
     """
 
     segment: Segment
-    mask: Mask
+    mask: AnyMask
     method: str
     kind: str = "AUTOMATIC"
 
@@ -130,7 +131,7 @@ def write_seg(
 
     def same(written: Path) -> bool:
         again = read_seg(written, source.geometry)
-        return all(np.array_equal(again[one.segment.label].voxels, one.mask.voxels) for one in drawn)
+        return all(_equal(again[one.segment.label], one.mask) for one in drawn)
 
     def write(temporary: Path) -> None:
         with quiet_pydicom():
@@ -157,7 +158,7 @@ def _used(drawn: Sequence[Drawn], source: DicomSource, slices: int) -> list[int]
     """The series' slices on which anything is drawn; one if there are none, for an object refers to something."""
     any_drawn = np.zeros(slices, np.bool_)
     for one in drawn:
-        any_drawn |= source.stored_mask(one.mask).any(axis=(1, 2))
+        any_drawn |= [bool(plane.any()) for plane in source.stored_slices(one.mask)]
     return np.flatnonzero(any_drawn).tolist() or [0]
 
 
@@ -166,9 +167,16 @@ def _planes(
 ) -> UInt8[np.ndarray, "plane row column segment"]:
     """``count`` planes with the chosen slices of every mask at their places."""
     planes = np.zeros((count, *source.stack.stored_shape[1:], len(drawn)), np.uint8)
+    place_of = dict(zip(slices, places, strict=True))
     for number, one in enumerate(drawn):
-        planes[places, :, :, number] = source.stored_mask(one.mask)[slices]
+        for index, plane in enumerate(source.stored_slices(one.mask)):
+            if index in place_of:
+                planes[place_of[index], :, :, number] = plane
     return planes
+
+
+def _equal(one: AnyMask, other: AnyMask) -> bool:
+    return all(np.array_equal(one.slice(index), other.slice(index)) for index in range(one.geometry.shape[0]))
 
 
 def _one_for_each_slice(stack: Stack) -> list[Frame]:

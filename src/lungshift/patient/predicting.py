@@ -16,7 +16,6 @@ import numpy as np
 
 from lungshift.ct.case import Case, CaseSource, InMemory, LungSource
 from lungshift.ct.packed import PackedMask, pack
-from lungshift.ct.volume import Mask
 from lungshift.errors import CheckpointError, InputError, LungshiftError, SeriesError
 from lungshift.files import digest, sha256, write_json
 from lungshift.io.dicom import DicomSource
@@ -297,14 +296,16 @@ def write_prediction(prediction: Prediction, folder: Path, options: Options) -> 
 def _write_seg(prediction: Prediction, path: Path, options: Options) -> list[Flag]:
     """Write the SEG; a series that cannot be referred to gets none, and a flag that says so."""
     source, checkpoint = prediction.study.source(), load_checkpoints(options).lesion
-    consolidation, lung = prediction.consolidation.mask(), prediction.lung.mask()
-    ground_glass = Mask(prediction.lesion.mask().voxels & ~consolidation.voxels, lung.geometry)
+    lesion, consolidation = prediction.lesion, prediction.consolidation
+    thin = {index: pack(lesion.slice(index) & ~consolidation.slice(index)) for index in lesion.packed}
     given = prediction.lung_source == "reader"
     model = f"lungshift U-Net, split at {CONSOLIDATION_HU:g} HU"
     drawn = [
-        Drawn(GROUND_GLASS, ground_glass, model),
+        Drawn(GROUND_GLASS, PackedMask(lesion.geometry, thin), model),
         Drawn(CONSOLIDATION, consolidation, model),
-        Drawn(LUNG, lung, f"lung mask by {prediction.lung_source}", "SEMIAUTOMATIC" if given else "AUTOMATIC"),
+        Drawn(
+            LUNG, prediction.lung, f"lung mask by {prediction.lung_source}", "SEMIAUTOMATIC" if given else "AUTOMATIC"
+        ),
     ]
     if not isinstance(source, DicomSource):
         return []
