@@ -45,14 +45,14 @@ def main() -> None:
 
 
 def protocol() -> Protocol:
-    """The demo's network and training, for all arms, folds and three seeds; every arm sees as many slices."""
+    """The demo's network and training, for all arms, folds and two seeds; every arm sees as many slices."""
     demo = read_protocol("demo")
     return replace(
         demo,
         name="noshift",
         arms=tuple(ARMS),
         budgets=(0, 10),
-        seeds=(0, 1, 2),
+        seeds=(0, 1),
         split=SplitSettings(test_share=0.4, validation_patients=2, folds=2, test_seed=0),
         decision=DecisionSettings(),
         training=replace(demo.training, epochs=24, epoch_slices=128),
