@@ -104,6 +104,25 @@ def test_f76_a_disk_that_fails_amid_a_folder_is_named_with_what_was_written(tmp_
     assert names(tmp_path) == []
 
 
+def test_a_full_disk_that_a_library_tells_in_words_of_its_own_is_known_all_the_same(tmp_path: Path) -> None:
+    def write(_: Path) -> None:
+        try:
+            fail(errno.ENOSPC)
+        except OSError as error:  # as pydicom does
+            raise OSError(f"With tag (7FE0,0010) got exception: {error}") from error
+
+    with pytest.raises(ResourceError, match=r"Cannot write .*/lesion.dcm: No space left on device; 0 bytes of it"):
+        files.write_file(tmp_path / "lesion.dcm", write)
+
+
+def test_what_is_told_of_a_file_in_a_new_folder_has_the_name_that_the_folder_will_have(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ResourceError, match=rf"Cannot write {tmp_path}/scene/a.csv: "),
+        files.new_folder(tmp_path / "scene") as room,
+    ):
+        files.write_file(room / "a.csv", lambda _: fail(errno.ENOSPC))
+
+
 def test_an_input_that_cannot_be_read_amid_a_folder_is_not_taken_for_the_output(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), files.new_folder(tmp_path / "run"):
         raise PermissionError(errno.EACCES, "Permission denied", "/data/scan.nii.gz")
@@ -115,6 +134,17 @@ def test_f75_room_that_is_not_there_is_told_before_the_work(tmp_path: Path, monk
 
     with pytest.raises(ResourceError, match=r"run takes 1,000 bytes, and 999 are free there. Nothing was written"):
         files.require_room(tmp_path / "run", 1000)
+
+
+def test_where_a_file_system_takes_no_room_ahead_a_file_has_its_length_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: fail(errno.EOPNOTSUPP))
+
+    with (tmp_path / "hu.npy").open("wb") as stream:
+        files.reserve(stream.fileno(), 1000)
+
+    assert (tmp_path / "hu.npy").stat().st_size == 1000
 
 
 def test_f77_temporary_files_lie_beside_what_they_become_whatever_tmpdir_says(

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ _HERE, _RENAME_EXCHANGE = -100, 2
 _NO_HANDLES = {errno.EMFILE, errno.ENFILE}
 _OUTPUT_ERRNOS = _NO_HANDLES | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """No input can be to blame for these."""
+_CANNOT_RESERVE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _RESOURCE_ERRNOS = _OUTPUT_ERRNOS | {errno.EACCES, errno.EPERM, errno.EIO}
 
 
@@ -190,26 +192,41 @@ def resource_errors(
     try:
         yield
     except OSError as error:
-        if reads and error.errno not in _OUTPUT_ERRNOS and not _is_of(error, part):
+        number, shown = _number(error), _shown(path)
+        if reads and number not in _OUTPUT_ERRNOS and not _is_of(error, part):
             raise
         if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
             raise OutputError(
-                f"Cannot write {path}: {error.strerror}. Choose another --output.", code="E_EXISTS"
+                f"Cannot write {shown}: {error.strerror}. Choose another --output.", code="E_EXISTS"
             ) from error
-        if error.errno not in _RESOURCE_ERRNOS:
+        if number not in _RESOURCE_ERRNOS:
             raise
         size = f"it takes {takes:,} bytes" if takes is not None else f"{_size(part):,} bytes of it were written"
         raise ResourceError(
-            f"Cannot write {path}: {error.strerror}; {size}, {_free(path):,} bytes free there. Nothing was left half-written; "
+            f"Cannot write {shown}: {error.strerror or os.strerror(number)}; {size}, {_free(path):,} bytes free there. Nothing was left half-written; "
             "free some space or choose another --output."
         ) from error
+
+
+def _number(error: BaseException | None) -> int:
+    """The system's number of an error, which a library may have told again in words of its own; 0 if there is none."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return 0
+
+
+def _shown(path: Path) -> Path:
+    """A path as it will be called once the folders that it is made in have their names."""
+    return Path(*(name[1] if (name := _HIDDEN.fullmatch(part)) else part for part in path.parts))
 
 
 def _is_of(error: OSError, part: Path | None) -> bool:
     """Whether an error is that of the file or folder being filled; a failed write names no file."""
     name = error.filename
     if name is None:
-        return error.errno == errno.EIO
+        return _number(error) == errno.EIO
     return part is not None and isinstance(name, (str, os.PathLike)) and Path(name).is_relative_to(part)
 
 
@@ -242,8 +259,14 @@ def reserve(handle: int, length: int) -> None:
 
     What is not written later reads as zeros. Nothing is left to be taken when it is read, which would kill the reader on some disks.
     """
-    if length:
-        os.posix_fallocate(handle, 0, length)
+    try:
+        if length and sys.platform == "linux":
+            os.posix_fallocate(handle, 0, length)
+            return
+    except OSError as error:
+        if error.errno not in _CANNOT_RESERVE:
+            raise
+    os.truncate(handle, length)
 
 
 def require_room(path: Path, takes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -139,6 +140,10 @@ def _without_package(error: ImportError) -> None:
 def _without_file(error: OSError) -> None:
     if error.errno is None and _LIBRARY.search(str(error)):
         _missing(f"a library does not load: {error}")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        _fail(
+            "E_RESOURCE: the system gives no more open files. Close other programs, or raise the limit (ulimit -n).", 6
+        )
     _fail(f"E_FILE: {error.filename or 'a file'} cannot be read or written: {error.strerror or error}.", 6)
 
 
