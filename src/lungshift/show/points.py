@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
+from isal.isal_zlib import crc32
 from jaxtyping import Bool, Float64, Int64, UInt64
 
 from lungshift.ct.geometry import Geometry
@@ -31,7 +32,7 @@ _ROWS = 8192
 _WORD = 8
 _TOGETHER = 16
 """Pieces written by one call."""
-_SUM_BYTES = 1 << 20
+_READ_BYTES = 1 << 18
 _ONE = 1
 """The value of a lesion's voxel."""
 
@@ -62,20 +63,20 @@ def write_points(path: Path, geometry: Geometry, slices: Iterable[Slice], *, z_s
 
     Source: Maganaris et al., arXiv 2205.02152, section on the 3-D representation.
     """
-    rows, written, total = 0, 0, 0
+    rows, written, checksum = 0, 0, 0
     texts = _Texts.of(geometry, z_step_mm)
 
     def write(temporary: Path) -> None:
-        nonlocal rows, written, total
+        nonlocal rows, written, checksum
         with open(temporary, "wb", buffering=0) as stream:
             for pieces in _batches(_pieces(texts, slices)):
                 for piece, count in pieces:
-                    total += _sum(piece, written)
+                    checksum = crc32(piece, checksum)
                     written += len(piece)
                     rows += count
                 _write_all(stream, [piece for piece, _ in pieces])
 
-    write_file(path, write, lambda temporary: (written, total % 2**64) == _read_back(temporary))
+    write_file(path, write, lambda temporary: (written, checksum) == _read_back(temporary))
     return rows
 
 
@@ -232,26 +233,11 @@ def _write_all(stream: BinaryIO, pieces: list[bytes | bytearray]) -> None:
             rest = rest[os.write(stream.fileno(), rest) :]
 
 
-def _sum(piece: bytes | bytearray, at: int) -> int:
-    """Sum of the eight-byte words of a file that a piece of it, from byte ``at`` on, accounts for.
-
-    As bytes of one word never overlap, the sums of pieces add up to that of the file wherever it was cut.
-    """
-    lead = at % _WORD
-    head = -lead % _WORD
-    tail = head + (len(piece) - head) // _WORD * _WORD
-    if len(piece) <= head:
-        return int.from_bytes(piece, "little") << (8 * lead)
-    words = np.frombuffer(piece, "<u8", (tail - head) // _WORD, head)
-    ends = (int.from_bytes(piece[:head], "little") << (8 * lead)) + int.from_bytes(piece[tail:], "little")
-    return int(words.sum(dtype=np.uint64)) + ends
-
-
 def _read_back(path: Path) -> tuple[int, int]:
-    """Length and sum of words of a file, read in pieces."""
-    length = total = 0
+    """Length and CRC-32 of a file, read in pieces."""
+    length = checksum = 0
     with open(path, "rb", buffering=0) as stream:
-        while piece := stream.read(_SUM_BYTES):
-            total += _sum(piece, length)
+        while piece := stream.read(_READ_BYTES):
+            checksum = crc32(piece, checksum)
             length += len(piece)
-    return length, total % 2**64
+    return length, checksum
