@@ -575,3 +575,30 @@ def test_new_files_keep_to_the_umask(tmp_path: Path) -> None:
 def test_a_digest_tells_values_apart_and_does_not_depend_on_the_order_of_sets() -> None:
     assert files.digest(frozenset({"b", "a", "c"})) == files.digest(frozenset({"c", "b", "a"}))
     assert files.digest((1, 2)) != files.digest((1, 3))
+
+
+def test_a_file_that_somebody_has_open_is_replaced_and_they_read_the_old_one_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    files.write_text(path, "old")
+    with open(path) as reader:
+        files.write_text(path, "new")
+
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
+def test_where_a_system_forbids_that_it_is_said_and_the_old_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "table.csv"
+    files.write_text(path, "old")
+
+    def locked(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "it is open in another program")
+
+    monkeypatch.setattr(Path, "replace", locked)
+
+    with pytest.raises(ResourceError, match=r"table\.csv.*open in another program"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["table.csv"]
