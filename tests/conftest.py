@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-# No test has a time limit: on a busy machine a slow example is not a wrong one.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# No test has a time limit: on a busy machine a slow example is not a wrong one. Property tests try the same examples each time, so
+# that whether a change lands is no matter of luck; `pytest --hypothesis-profile searching` looks for new ones.
+settings.register_profile("searching", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", settings.get_profile("searching"), derandomize=True)
+settings.load_profile("fixed")
 
 # Shapes and dtypes that stand in signatures are checked at every call while the tests run, and never outside of them;
 # not in ct, io and measure, which check for themselves and whose tests hand them what is wrong on purpose.
