@@ -21,6 +21,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from isal import isal_zlib
 
 from lungshift.errors import LungshiftError, OutputError, ResourceError
 
@@ -46,6 +47,11 @@ def sha256(path: Path) -> str:
         while piece := stream.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def crc32(data: bytes | bytearray | memoryview, before: int = 0) -> int:
+    """CRC-32 of data that follows data of the checksum ``before``: isal's, many times as fast as zlib's."""
+    return isal_zlib.crc32(data, before)
 
 
 def digest(value: object) -> str:

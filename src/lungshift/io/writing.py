@@ -16,7 +16,7 @@ from lungshift.ct.geometry import Geometry
 from lungshift.ct.packed import AnyMask
 from lungshift.ct.volume import Volume
 from lungshift.errors import AnnotationError, GeometryError, InputError
-from lungshift.files import new_file, resource_errors, write_file
+from lungshift.files import crc32, new_file, resource_errors, write_file
 from lungshift.io.gzip import ByteStream
 from lungshift.io.header import Header, Intake, read_header
 from lungshift.io.nifti import read_volume
@@ -142,7 +142,7 @@ class MaskWriter:
 
     def _put(self, plane: np.ndarray) -> None:
         data = np.ascontiguousarray(plane).view(np.uint8).data.cast("B")
-        self.checksum = isal_zlib.crc32(data, self.checksum)
+        self.checksum = crc32(data, self.checksum)
         with resource_errors(self._path, self._stream.path):
             self._stream.write(data)
 
@@ -196,7 +196,7 @@ def _checksum(path: Path, begin: int) -> tuple[bytes, int]:
     with ByteStream(path, strict=True) as stream:
         first, checksum = stream.take(begin), 0
         while piece := stream.take_up_to(_PIECE):
-            checksum = isal_zlib.crc32(piece, checksum)
+            checksum = crc32(piece, checksum)
         stream.finish()
     return first, checksum
 

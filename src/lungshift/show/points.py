@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-from isal.isal_zlib import crc32
 from jaxtyping import Bool, Float64, Int64, UInt64
 
 from lungshift.ct.geometry import Geometry
 from lungshift.errors import GeometryError, IntensityError
-from lungshift.files import write_file
+from lungshift.files import crc32, write_file
 
 HEADER = b"x,y,z,value\r\n"
 _HUNDREDTHS = 100
