@@ -602,3 +602,32 @@ def test_where_a_system_forbids_that_it_is_said_and_the_old_file_stays(
         files.write_text(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["table.csv"]
+
+
+def test_room_for_a_file_that_grows_is_taken_from_its_end_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda handle, start, length: asked.append((start, length)))
+    with open(tmp_path / "native.bin", "wb") as stream:
+        stream.truncate(100)
+        files.reserve(stream.fileno(), 250)
+
+    assert asked == [(100, 150)]
+
+
+def test_a_leftover_that_may_not_be_removed_does_not_keep_others_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / f".part-a-{files._HOST}-999999999-1-x"
+    left.write_text("half")
+    monkeypatch.setattr(files, "_is_left", lambda file: file == left)
+    unlink = Path.unlink
+
+    def forbidden(path: Path, **how: bool) -> None:
+        if path == left:
+            raise PermissionError(errno.EPERM, "it is another person's")
+        unlink(path, **how)
+
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    files.write_text(tmp_path / "b.txt", "whole")
+
+    assert (tmp_path / "b.txt").read_text() == "whole"

@@ -36,7 +36,7 @@ _HERE, _RENAME_EXCHANGE = -100, 2
 _NO_HANDLES = {errno.EMFILE, errno.ENFILE}
 _OUTPUT_ERRNOS = _NO_HANDLES | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """No input can be to blame for these."""
-_CANNOT_RESERVE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+_CANNOT_RESERVE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 _RESOURCE_ERRNOS = _OUTPUT_ERRNOS | {errno.EACCES, errno.EPERM, errno.EIO}
 
 
@@ -139,7 +139,8 @@ def sweep(folder: Path, *, deep: bool = False) -> None:
     find = folder.rglob if deep else folder.glob
     for file in list(find(".part-*")):
         if _is_left(file):
-            shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
+            with suppress(OSError):  # in a folder that is shared it may be another person's
+                shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
     for old in list(find(".old-*")):
         name = _HIDDEN.fullmatch(old.name)
         if not name or not _is_left(old):
@@ -148,7 +149,8 @@ def sweep(folder: Path, *, deep: bool = False) -> None:
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
-            old.replace(target)
+            with suppress(OSError):
+                old.replace(target)
 
 
 def _temporary(path: Path, kind: str = "part") -> str:
@@ -266,8 +268,10 @@ def reserve(handle: int, length: int) -> None:
     What is not written later reads as zeros. Nothing is left to be taken when it is read, which would kill the reader on some disks.
     """
     try:
-        if length and sys.platform == "linux":
-            os.posix_fallocate(handle, 0, length)
+        # From the end on: where a disk cannot reserve, the C library reads and writes every block that is named.
+        size = os.fstat(handle).st_size
+        if length > size and sys.platform == "linux":
+            os.posix_fallocate(handle, size, length - size)
             return
     except OSError as error:
         if error.errno not in _CANNOT_RESERVE:
