@@ -168,6 +168,7 @@ def _written(ds: Dataset, uid: str, *, compress: bool = True) -> bytes:
 
 def _by_gdcm(ds: Dataset, uid: str) -> bytes:
     """Pydicom has no encoder for JPEG lossless; gdcm works on files."""
+    ds.StudyDate, ds.StudyTime = "20200101", "120000.000000"  # else gdcm writes the time of day
     import gdcm
 
     with tempfile.TemporaryDirectory() as folder:
@@ -243,14 +244,17 @@ def _meta_bytes(data: bytearray, _: str, rng: np.random.Generator) -> bytearray:
     return _struck(data, 128, max(200, _meta_end(data)), rng)
 
 
+def _codes_at(data: bytearray, source: str) -> int:
+    """Where the bytes begin that pixels are decoded from."""
+    return _meta_end(data) if source == "deflated" else _pixels_at(data, source) + (16 if source in COMPRESSED else 0)
+
+
 def _pixel_bytes(data: bytearray, source: str, rng: np.random.Generator) -> bytearray:
-    start = _meta_end(data) if source == "deflated" else _pixels_at(data, source) + (16 if source in COMPRESSED else 0)
-    return _struck(data, start, len(data), rng)
+    return _struck(data, _codes_at(data, source), len(data), rng)
 
 
 def _one_pixel_bit(data: bytearray, source: str, rng: np.random.Generator) -> bytearray:
-    start = _meta_end(data) if source == "deflated" else _pixels_at(data, source) + (16 if source in COMPRESSED else 0)
-    data[rng.integers(min(start, len(data) - 1), len(data))] ^= 1 << int(rng.integers(0, 8))
+    data[rng.integers(min(_codes_at(data, source), len(data) - 1), len(data))] ^= 1 << int(rng.integers(0, 8))
     return data
 
 
@@ -278,12 +282,16 @@ def _lost_or_added(data: bytearray, _: str, rng: np.random.Generator) -> bytearr
     return data
 
 
+def _some_element(data: bytearray, source: str, rng: np.random.Generator) -> int | None:
+    places = _elements(data, source)
+    return int(rng.choice(places)) if places else None
+
+
 def _length(data: bytearray, source: str, rng: np.random.Generator) -> bytearray:
     """The length of an element that is another, up to 4 GiB or undefined."""
-    places = _elements(data, source)
-    if not places:
+    at = _some_element(data, source, rng)
+    if at is None:
         return _header_bytes(data, source, rng)
-    at = int(rng.choice(places))
     order = ">" if source == "big endian" else "<"
     wide = source in ("implicit", "without preamble")
     value = int(
@@ -298,10 +306,9 @@ def _length(data: bytearray, source: str, rng: np.random.Generator) -> bytearray
 
 def _representation(data: bytearray, source: str, rng: np.random.Generator) -> bytearray:
     """Another two letters where the value representation stands."""
-    places = _elements(data, source)
-    if not places:
+    at = _some_element(data, source, rng)
+    if at is None:
         return _header_bytes(data, source, rng)
-    at = int(rng.choice(places))
     vrs = (b"SQ", b"UN", b"OB", b"OW", b"DS", b"US", b"UI", b"PN", b"FD", b"AT", b"UT", b"??", b"\0\0", b"ss")
     data[at + 4 : at + 6] = vrs[rng.integers(0, len(vrs))]
     return data
