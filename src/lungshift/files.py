@@ -404,11 +404,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _make_room(folder: Path, identity: str, *, overwrite: bool, again: bool) -> bool:
     """Leave a folder that may be written, and say whether it is empty and not that of the same run which was stopped."""
-    sweep(folder, deep=True)
-    if _read_run(folder / _EMPTYING):
+    run, emptying = _read_run(folder / _RUN), _read_run(folder / _EMPTYING)
+    sweep(folder, deep=bool(run or emptying))  # a folder that is no run's may be large, and is nobody's to tidy
+    if emptying:
         _empty(folder)  # an --overwrite that was killed
+        run = None
     there = [file for file in folder.iterdir() if file.name != ".lock"]
-    run = _read_run(folder / _RUN)
     if not there:
         return True
     if run and run["identity"] == identity and (again or run["status"] == "running") and not overwrite:

@@ -13,7 +13,7 @@ from isal import isal_zlib
 from jaxtyping import Bool
 
 from lungshift.ct.geometry import Geometry
-from lungshift.ct.packed import AnyMask
+from lungshift.ct.packed import AnyMask, pack, unpack
 from lungshift.ct.volume import Volume
 from lungshift.errors import AnnotationError, GeometryError, InputError
 from lungshift.files import crc32, new_file, resource_errors, write_file
@@ -90,7 +90,7 @@ class MaskWriter:
     def __init__(self, path: Path, layout: Layout) -> None:
         self._path, self._layout = path, layout
         self._count = layout.geometry.shape[0]
-        self._waiting: dict[int, np.ndarray] = {}
+        self._waiting: dict[int, bytes] = {}
         self._next = 0
         self.checksum = 0
 
@@ -110,12 +110,14 @@ class MaskWriter:
         self._require(index, mask)
         place = self.order[index]
         if not self._layout.streams or place != self._next:
-            self._waiting[place] = np.packbits(mask)
+            self._waiting[place] = pack(mask)
             return
         self._put(self._layout.turn_plane_back(mask))
         self._next += 1
         while self._next in self._waiting:
-            self._put(self._layout.turn_plane_back(self._unpacked(self._waiting.pop(self._next))))
+            self._put(
+                self._layout.turn_plane_back(unpack(self._waiting.pop(self._next), self._layout.geometry.shape[1:]))
+            )
             self._next += 1
 
     def begin(self, stream: _Stream, header: bytes) -> None:
@@ -134,7 +136,7 @@ class MaskWriter:
         if self._waiting:
             whole = np.empty(self._layout.geometry.shape, np.bool_)
             for place, index in enumerate(self.order):
-                whole[index] = self._unpacked(self._waiting.pop(place))
+                whole[index] = unpack(self._waiting.pop(place), whole.shape[1:])
             for plane in self._layout.turn_back(whole):
                 self._put(plane)
         with resource_errors(self._path, self._stream.path):
@@ -145,10 +147,6 @@ class MaskWriter:
         self.checksum = crc32(data, self.checksum)
         with resource_errors(self._path, self._stream.path):
             self._stream.write(data)
-
-    def _unpacked(self, bits: np.ndarray) -> np.ndarray:
-        _, rows, columns = self._layout.geometry.shape
-        return np.unpackbits(bits, count=rows * columns).view(np.bool_).reshape(rows, columns)
 
     def _require(self, index: int, mask: np.ndarray) -> None:
         shape = self._layout.geometry.shape

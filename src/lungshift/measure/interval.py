@@ -190,12 +190,14 @@ def seed_sums(
         owners, tables = [owner_of[name] for name in names[0][0]], [rows for _, rows in names]
     fractions = np.concatenate([_fractions(rows, convention, metric) for rows in tables], axis=1)
     labels, flat = group_sums(fractions, owners)
-    names_of, columns = sorted({patient for patient, _ in labels}), sorted({seed for _, seed in labels})
-    sums = np.zeros((len(tables), len(names_of), len(columns), 2))
+    people, numbers = sorted({patient for patient, _ in labels}), sorted({seed for _, seed in labels})
+    row_of = {patient: place for place, patient in enumerate(people)}
+    column_of = {seed: place for place, seed in enumerate(numbers)}
+    sums = np.zeros((len(tables), len(people), len(numbers), 2))
     for (patient, seed), row in zip(labels, flat, strict=True):
-        sums[:, names_of.index(patient), columns.index(seed)] = row.reshape(len(tables), 2)
+        sums[:, row_of[patient], column_of[seed]] = row.reshape(len(tables), 2)
     kept = np.flatnonzero(sums[..., 1].any(axis=(0, 2)))
-    return [names_of[place] for place in kept], sums[:, kept]
+    return [people[place] for place in kept], sums[:, kept]
 
 
 def spread_of(sums: Float64[np.ndarray, "*cohort arm patient 2"]) -> Spread:
