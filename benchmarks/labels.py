@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.audit import KINDS, table
 from lungshift.audit.belief import PLANTED, beliefs_without, examples_of, plant_errors
-from lungshift.audit.judged import ERROR_BELIEF
+from lungshift.audit.judged import ERROR_BELIEF, place_in_list
 from lungshift.audit.labels import label_findings
 from lungshift.audit.suspects import Opinion, Suspect, find_suspects
 from lungshift.ct.case import Case
@@ -91,6 +91,7 @@ def main() -> None:
     words.add_argument("--real", type=Path, nargs="*", default=[], help="folders with prepared/ and out_of_fold/")
     words.add_argument("--no-phantoms", action="store_true")
     words.add_argument("--draws", type=int, default=5)
+    words.add_argument("--first-draw", type=int, default=0, help="another number plants other errors")
     words.add_argument("--cleanlab", type=Path, help="a Python with cleanlab; without it there is no rival")
     words.add_argument("--work", type=Path, help="where phantom networks are kept")
     words.add_argument("--output", type=Path)
@@ -137,7 +138,7 @@ def _phantoms(asked: argparse.Namespace) -> str:
         began = time.process_time()
         found = predict_out_of_fold(phantom_protocol(), cohort, folder, device="cpu")
         trained = time.process_time() - began
-        outcome = judged_draws(found, asked.draws, asked.cleanlab)
+        outcome = judged_draws(found, asked.draws, asked.cleanlab, asked.first_draw)
         clean = judge_labels(found)
         alarms = {level: sum(one.belief >= level for one in clean) for level in (BELIEVED, ERROR_BELIEF)}
     lines = [
@@ -160,7 +161,7 @@ def _phantoms(asked: argparse.Namespace) -> str:
 def _real(folder: Path, asked: argparse.Namespace) -> str:
     found = open_audit(folder)
     numbers = found.numbers
-    outcome = judged_draws(found, asked.draws, asked.cleanlab)
+    outcome = judged_draws(found, asked.draws, asked.cleanlab, asked.first_draw)
     judged = judge_labels(found)
     worth = worth_of(found, judged)
     kinds = ", ".join(
@@ -198,14 +199,14 @@ def open_audit(folder: Path) -> OutOfFold:
     )
 
 
-def judged_draws(found: OutOfFold, draws: int, rival: Path | None) -> Outcome:
+def judged_draws(found: OutOfFold, draws: int, rival: Path | None, first: int = 0) -> Outcome:
     """Spoil and judge the cohort so many times."""
     numbers = found.numbers
     planted: list[Planted] = []
     listed: list[Listed] = []
     slices: dict[str, list[np.ndarray]] = {}
     began = time.process_time()
-    for draw in range(draws):
+    for draw in range(first, first + draws):
         spoilt = _spoilt(found, numbers, draw)
         beliefs = _suspects(found, spoilt)
         labels, probability = [], []
@@ -318,14 +319,16 @@ def average_precision(scores: np.ndarray, wrong: np.ndarray) -> float:
 
 def report(outcome: Outcome, cases: int, draws: int) -> Iterator[str]:
     """The tables of one cohort."""
-    ranked = sorted(outcome.listed, key=lambda one: -one.expected_ml)
+    ranked = sorted(outcome.listed, key=lambda one: place_in_list(one.belief, one.expected_ml))
     top = ranked[:FIRST]
     hits = np.array([one.hit for one in ranked])
-    yield f"{draws} draws of {cases} labels, {len(outcome.planted)} errors planted; {len(ranked)} suspects, {int(hits.sum())} of them planted errors. {outcome.seconds:.0f} CPU-seconds for all draws, load {os.getloadavg()[0]:.0f}."
+    yield f"{draws} draws (from {min(one.where[0] for one in ranked)} on) of {cases} labels, {len(outcome.planted)} errors planted; {len(ranked)} suspects, {int(hits.sum())} of them planted errors. {outcome.seconds:.0f} CPU-seconds for all draws, load {os.getloadavg()[0]:.0f}."
     yield ""
     right = sum(one.hit for one in top)
     labels = len({one.where for one in top if one.hit})
-    each = [np.mean([one.hit for one in ranked if one.where[0] == d][:FIRST]) for d in range(draws)]
+    each = [np.mean([one.hit for one in ranked if one.where[0] == d][:FIRST]) for d in {one.where[0] for one in ranked}]
+    called = [one.hit for one in ranked if one.belief >= ERROR_BELIEF]
+    by_ml = sorted(outcome.listed, key=lambda one: -one.expected_ml)
     rows: list[tuple[object, ...]] = [
         (
             f"precision among the first {FIRST} of all draws",
@@ -335,6 +338,16 @@ def report(outcome: Outcome, cases: int, draws: int) -> Iterator[str]:
         (
             f"the same, the mean of single draws ({len(outcome.planted) / draws:.1f} errors each)",
             f"{np.mean(each):.2f}",
+            "",
+        ),
+        (
+            "the same, had the list been in the order of expected error alone",
+            f"{np.mean([one.hit for one in by_ml[:FIRST]]):.2f}",
+            "",
+        ),
+        (
+            f"called an error (believed at {ERROR_BELIEF:g} or more)",
+            f"{len(called)}, of them planted {sum(called)}",
             "",
         ),
         *_recalls(outcome.planted),

@@ -70,10 +70,11 @@ def test_a_finding_says_how_much_how_sure_and_what_to_do() -> None:
     assert judged(belief=float("nan")).finding().severity == "note"
 
 
-def test_a_worklist_begins_with_the_largest_expected_error() -> None:
-    small, sure, large = judged(belief=0.9, ml=0.1), judged(belief=0.9), judged(belief=0.2, ml=5.0, at=1)
+def test_a_worklist_begins_with_what_is_called_an_error_and_there_with_the_most_millilitres_in_doubt() -> None:
+    small, sure, large = judged(belief=0.9, ml=0.1), judged(belief=0.9), judged(belief=0.2, ml=50.0, at=1)
+    likely, unknown = judged(belief=0.5, ml=0.1), judged(belief=float("nan"), ml=100.0)
 
-    assert rank_judged([small, sure, large]) == (large, sure, small)
+    assert rank_judged([small, unknown, likely, sure, large]) == (sure, small, likely, unknown, large)
 
 
 def test_suspects_are_read_again_as_they_were_written(tmp_path: Path) -> None:

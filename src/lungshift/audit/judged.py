@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Bool
@@ -76,7 +77,7 @@ class Judged:
         return Finding(
             suspect.kind,
             self.case.case_id,
-            _severity(self.belief),
+            severity_of(self.belief),
             evidence,
             remedy,
             self.cohort,
@@ -105,8 +106,17 @@ class Judged:
 
 
 def rank_judged(found: Iterable[Judged]) -> tuple[Judged, ...]:
-    """The largest expected error first; this is the order of a worklist."""
-    return tuple(sorted(found, key=lambda one: (-one.expected_ml, one.identity)))
+    """The order of a worklist: errors, warnings, notes, and among each the largest expected error first."""
+    return tuple(sorted(found, key=lambda one: (*place_in_list(one.belief, one.expected_ml), one.identity)))
+
+
+def place_in_list(belief: float, expected_ml: float) -> tuple[int, float]:
+    """What a worklist is sorted by: how grave a suspect of this belief is, then how much is expected to be wrong.
+
+    By millilitres alone a large lesion that networks doubt a little would stand before a small one of which they are sure, and a reader who
+    rejects the first ten does not come to the eleventh.
+    """
+    return get_args(Severity).index(severity_of(belief)), -expected_ml
 
 
 def identity_of(finding: Finding) -> str:
@@ -186,7 +196,8 @@ class KeptSuspect:
         return dict(zip(numbers.tolist(), masks, strict=True))
 
 
-def _severity(belief: float) -> Severity:
+def severity_of(belief: float) -> Severity:
+    """How grave a suspect is that is an error of the label with this probability."""
     if belief >= ERROR_BELIEF:
         return "error"
     return "warning" if belief >= WARNING_BELIEF else "note"

@@ -59,7 +59,7 @@ def opinion_of(found: OutOfFold, number: int) -> tuple[Opinion, int]:
 
 
 def judge_labels(found: OutOfFold, watcher: Watcher | None = None) -> tuple[Judged, ...]:
-    """The suspects of every case with their beliefs, the largest expected error first.
+    """The suspects of every case with their beliefs, in the order of a worklist (see ``rank_judged``).
 
     Args:
         found: What the networks say.
@@ -123,7 +123,7 @@ class JudgedCohort:
 
     Attributes:
         found: What the networks say.
-        suspects: The largest expected error first.
+        suspects: In the order of a worklist.
         worth: What the networks' F1 is and would be were the list right.
     """
 
