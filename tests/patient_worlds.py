@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+
 from chests import AIR, LUNG, TISSUE, chest
 from lungshift.ct.case import Case
 from lungshift.ct.volume import Mask, Volume
@@ -37,8 +40,28 @@ def as_nifti(folder: Path, name: str, case: Case) -> Path:
     return folder / name
 
 
-def as_series(folder: Path, case: Case, **how) -> Path:
-    return write_ct(folder, case.volume.hu, turned(case.volume.geometry), **how)
+def turned_by(degrees: float, axis: int) -> np.ndarray:
+    """A turn about one of the patient's axes (L, P, S), 4 x 4."""
+    one, other = (a for a in range(3) if a != axis)
+    angle, turn = np.radians(degrees), np.eye(4)
+    turn[[one, other], [one, other]] = np.cos(angle)
+    turn[one, other], turn[other, one] = -np.sin(angle), np.sin(angle)
+    return turn
+
+
+def as_turned_nifti(path: Path, case: Case, turn: np.ndarray, *, array: np.ndarray | None = None) -> Path:
+    """The voxels of a case, or an array on its grid, stored as they are, with an affine by which the patient is turned or sheared."""
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ turn @ case.volume.geometry.affine[:, [2, 1, 0, 3]]
+    image = nib.Nifti1Image((case.volume.hu if array is None else array).transpose(2, 1, 0), affine)
+    image.set_sform(affine, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.to_filename(path)
+    return path
+
+
+def as_series(folder: Path, case: Case, *, turn: np.ndarray | None = None, **how) -> Path:
+    affine = turned(case.volume.geometry)
+    return write_ct(folder, case.volume.hu, affine if turn is None else turn @ affine, **how)
 
 
 def lung_file(path: Path, case: Case) -> Path:

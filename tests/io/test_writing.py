@@ -16,7 +16,9 @@ from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask
 from lungshift.errors import AnnotationError, FileFormatError, GeometryError, ResourceError
 from lungshift.io import writing
+from lungshift.io.header import read_header
 from lungshift.io.nifti import read_mask, read_volume
+from lungshift.io.orientation import layout_of
 from lungshift.io.writing import new_mask, write_mask
 
 GRID = Geometry.regular((4, 3, 5), (5.0, 0.7, 0.6), (-10, -20, -30))
@@ -50,6 +52,43 @@ def test_slices_may_come_in_any_order_for_a_scan_with_any_axes(
 
         assert streamed.read_bytes() == whole.read_bytes()
         assert np.array_equal(read_mask(streamed, geometry).voxels, MASK.voxels)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-0.4, 0.4)] * 3).filter(lambda a: max(map(abs, a)) > 0.05),
+    shear=st.floats(-0.2, 0.2),
+    axes=st.permutations(range(3)),
+    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+)
+def test_a_mask_of_a_scan_that_was_resampled_goes_back_to_the_nearest_voxels_of_its_file(
+    angles: tuple[float, float, float], shear: float, axes: list[int], signs: tuple[int, int, int]
+) -> None:
+    from scipy.spatial.transform import Rotation
+
+    affine, slant = np.eye(4), np.eye(3)
+    slant[1, 2] = shear
+    for world, (axis, sign) in enumerate(zip(axes, signs, strict=True)):
+        affine[:3, axis] = np.eye(3)[world] * sign * (1.0, 1.5, 2.0)[world]
+    affine[:3, :3] = Rotation.from_euler("xyz", angles).as_matrix() @ slant @ affine[:3, :3]
+    affine[:3, 3] = 30, -40, 50
+    ras = np.moveaxis(np.indices((14, 15, 16)), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    centre = ras.reshape(-1, 3).mean(axis=0)
+    with tempfile.TemporaryDirectory() as folder:
+        scan, back = Path(folder) / "scan.nii.gz", Path(folder) / "back.nii.gz"
+        nib.Nifti1Image(np.zeros((14, 15, 16), np.int16) - 1000, affine).to_filename(scan)
+        with pytest.raises(GeometryError, match="--resample"):
+            write_mask(MASK, back, scan)
+        grid = layout_of(read_header(scan), "resample").geometry
+        lps = grid.world_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
+        left = Mask((lps * (-1, -1, 1))[..., 0] < centre[0], grid)
+
+        write_mask(left, back, scan, oblique="resample")
+
+        np.testing.assert_array_equal(nib.load(back).affine, nib.load(scan).affine)
+        written = np.asarray(nib.load(back).dataobj) == 1
+    sure = np.abs(ras[..., 0] - centre[0]) > max(grid.spacing_mm)
+    np.testing.assert_array_equal(written[sure], (ras[..., 0] < centre[0])[sure])
 
 
 def write(path: Path, *indices: int) -> None:

@@ -12,9 +12,11 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from scipy import ndimage
 
 from chests import TISSUE
 from lungshift.ct.case import Case
+from lungshift.ct.geometry import Geometry
 from lungshift.ct.packed import PackedMask
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import InputError, LungshiftError, OutputError
@@ -28,7 +30,7 @@ from lungshift.patient import predicting
 from lungshift.patient.batch import predict_one
 from lungshift.patient.predicting import Options, is_done, predict_study, read_description
 from lungshift.patient.studies import find_studies
-from patient_worlds import as_nifti, as_series, lung_file, shifted, whole_chest
+from patient_worlds import as_nifti, as_series, as_turned_nifti, lung_file, shifted, turned_by, whole_chest
 from series import TOKENS
 
 
@@ -96,6 +98,78 @@ def test_a_dicom_series_becomes_a_segmentation_too(lung, options, tmp_path) -> N
     )
     assert told["study"].startswith("ct-")
     assert set(told["files"]) == {"lesion.nii.gz", "lung.nii.gz", "lesion.dcm"}
+
+
+SHEAR = np.eye(4)
+SHEAR[1, 2] = np.tan(np.radians(12))
+"""As a tilted gantry leaves it: each slice a little further back than the one below."""
+OBLIQUE = [
+    pytest.param(turned_by(9, 2), "E_OBLIQUE", id="turned about the head-foot axis"),
+    pytest.param(turned_by(-7, 1) @ turned_by(5, 2), "E_OBLIQUE", id="turned about two axes"),
+    pytest.param(SHEAR, "E_SHEARED", id="sheared"),
+]
+
+
+def stored_mask(path: Path) -> np.ndarray:
+    """What lies in a mask file, by (slice, row, column) as ``as_turned_nifti`` stores them."""
+    return np.asarray(nib.load(path).dataobj).transpose(2, 1, 0).astype(bool)
+
+
+@pytest.mark.parametrize(("turn", "code"), OBLIQUE)
+def test_an_oblique_scan_is_refused_with_the_option_that_resamples_it(turn, code, options, tmp_path) -> None:
+    error = refusal(options, as_turned_nifti(tmp_path / "scan.nii.gz", whole_chest(), turn))
+
+    assert error.code == code
+    assert "lungshift predict (--resample)" in str(error)
+
+
+@pytest.mark.parametrize(("turn", "code"), OBLIQUE)
+def test_an_oblique_scan_that_is_resampled_on_request_gets_masks_on_its_own_grid(turn, code, options, tmp_path) -> None:
+    case = whole_chest()
+    scan = as_turned_nifti(tmp_path / "scan.nii.gz", case, turn)
+    inner = ndimage.binary_erosion(
+        case.lung.voxels, iterations=2
+    )  # no voxel of it is mixed with what is around the lungs
+    lung = as_turned_nifti(tmp_path / "lung.nii.gz", case, turn, array=inner.astype(np.uint8))
+
+    told = run(options, scan, tmp_path / "out", lung=lung, oblique="resample")
+
+    np.testing.assert_array_equal(nib.load(tmp_path / "out" / "lesion.nii.gz").affine, nib.load(scan).affine)
+    found, truth = stored_mask(tmp_path / "out" / "lesion.nii.gz"), case.lesion.voxels & inner
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
+    halves = truth[..., :32].sum(), truth[..., 32:].sum()
+    assert (found[..., :32].sum(), found[..., 32:].sum()) == pytest.approx(halves, rel=0.2), "left is left"
+    assert told["geometry"]["resampled"] is True
+    assert "resampled to the patient’s axes" in told["said"]
+    assert any("nearest" in note for note in told["notes"])
+    assert told["lesion"]["ml"] == pytest.approx(truth.sum() * case.volume.geometry.voxel_ml, rel=0.2)
+
+
+def test_a_tilted_series_that_is_resampled_on_request_is_segmented_on_its_own_slices(lung, options, tmp_path) -> None:
+    case = whole_chest()
+    folder = as_series(tmp_path / "ct", case, turn=turned_by(6, 0))
+    error = refusal(options, folder)
+    assert error.code == "E_OBLIQUE"
+    assert "lungshift predict (--resample)" in str(error)
+
+    told = run(options, folder, tmp_path / "out", oblique="resample")
+
+    own = Geometry(case.volume.geometry.shape, turned_by(6, 0) @ case.volume.geometry.affine)
+    seg = read_seg(tmp_path / "out" / "lesion.dcm", own)
+    found, truth = seg["ground-glass opacity"].voxels | seg["consolidation"].voxels, case.lesion.voxels
+    assert (found & truth).sum() > 0.8 * truth.sum()
+    grid = read_volume(tmp_path / "out" / "lesion.nii.gz", require_hu=False).geometry
+    np.testing.assert_allclose(grid.affine, told["geometry"]["affine_lps_mm"], atol=1e-4)
+    assert told["geometry"]["resampled"] is True
+
+
+def test_to_allow_resampling_changes_nothing_about_a_straight_scan(scan, lung, options, tmp_path) -> None:
+    told = run(options, scan, tmp_path / "out", lung=lung)
+
+    again = predict_one(find_studies([scan], lung=lung, oblique="resample"), options, tmp_path / "out")
+
+    assert again.status == "kept"
+    assert told["geometry"]["resampled"] is False
 
 
 def test_lesion_outside_the_lung_counts_as_lesion_and_not_as_percent_of_the_lung(

@@ -46,6 +46,13 @@ def predict(
         ),
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a scan that otherwise is flagged.")] = False,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample",
+            help="Bring an oblique or sheared scan (gantry tilt) to the patient's axes, and its masks back; it is refused else.",
+        ),
+    ] = False,
     device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help="bf16, where the processor has it, or fp32, which takes twice as long.")
@@ -65,7 +72,13 @@ def predict(
     models = checkpoint.resolve(), lung_model and lung_model.resolve()
     options = Options(*models, keep_identity, strict, device, precision)
     load_checkpoints(options)
-    found = find_studies(scans, series_uid=series, lung=lung and lung.resolve(), keep_identity=keep_identity)
+    found = find_studies(
+        scans,
+        series_uid=series,
+        lung=lung and lung.resolve(),
+        keep_identity=keep_identity,
+        oblique="resample" if resample else "refuse",
+    )
     if dry_run:
         _say_found(found)
         return
@@ -88,7 +101,6 @@ def predict(
 def _mask_alone(found: Found, options: Options, output: Path, overwrite: bool) -> None:
     from lungshift.errors import InputError
     from lungshift.files import require_free
-    from lungshift.io.writing import write_mask
     from lungshift.patient.predicting import predict_study
 
     if not found.single:
@@ -99,7 +111,7 @@ def _mask_alone(found: Found, options: Options, output: Path, overwrite: bool) -
     require_free(output, overwrite=overwrite)
     (study,) = found.studies
     prediction = predict_study(study, options)
-    write_mask(prediction.lesion, output, like=study.path if study.is_nifti else None)
+    prediction.write(prediction.lesion, output)
     say(_sentence(str(output), prediction.words(), [str(flag) for flag in prediction.flags]))
 
 
@@ -137,8 +149,9 @@ def _say_found(found: Found) -> None:
 
     for study in found.studies:
         try:
-            geometry = study.source().geometry
-            told = f"{geometry.shape} (slices, rows, columns), {geometry.spacing_mm} mm"
+            source = study.source()
+            geometry, how = source.geometry, ", resampled to the patient's axes" if source.resampled else ""
+            told = f"{geometry.shape} (slices, rows, columns), {geometry.spacing_mm} mm{how}"
         except LungshiftError as error:
             told = f"{error.code}: {error}"
         say(f"{study.name}: {told}")

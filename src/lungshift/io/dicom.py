@@ -30,7 +30,7 @@ from lungshift.io.dicom_header import Frame
 from lungshift.io.dicom_series import Choices, SeriesInfo, Stack, describe_series, find_stack, scan_folder
 from lungshift.io.header import Header
 from lungshift.io.nifti import read_mask
-from lungshift.io.orientation import Layout, layout_of, resample
+from lungshift.io.orientation import Layout, layout_of, nearest_plane, resample
 from lungshift.io.pairs import FlipCheck
 from lungshift.io.voxels import ONE_LABEL, Labels
 from lungshift.memory import require_memory
@@ -141,8 +141,8 @@ class DicomSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was taken with a warning: files passed over, compression with loss."""
-        return self.stack.notes
+        """What was taken with a warning: files passed over, compression with loss, a grid that was resampled."""
+        return (*self.stack.notes, *self._layout.notes)
 
     @property
     def resampled(self) -> bool:
@@ -221,7 +221,8 @@ class DicomSource:
             while name in sums:
                 name, n = f"{role} {path.name} ({n})", n + 1
             sums[name] = sha256(path)
-        return sums | {"how it is read": digest((self.lung_labels, self.lesion_labels, self.choices))}
+        choices = self.choices if self._layout.resample else replace(self.choices, oblique="refuse")
+        return sums | {"how it is read": digest((self.lung_labels, self.lesion_labels, choices))}
 
     def _masks(self) -> tuple[Mask | None, Mask | None]:
         return self._mask(self.lung, self.lung_labels), self._mask(self.lesion, self.lesion_labels)
@@ -282,16 +283,10 @@ def _interpolate(stored: np.ndarray, between: np.ndarray) -> np.ndarray:
 
 def _nearest(mask: Mask, stack: Stack) -> Bool[np.ndarray, "slice row column"]:
     """The mask at the voxels of the files, each by its own position."""
-    slices, rows, columns = stack.stored_shape
-    to_index = np.linalg.inv(mask.geometry.affine)
-    row, column = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-    in_plane = row[..., None] * stack.affine[:3, 1] + column[..., None] * stack.affine[:3, 2]
-    stored = np.zeros((slices, rows, columns), np.bool_)
+    stored = np.zeros(stack.stored_shape, np.bool_)
+    row, column = stack.affine[:3, 1], stack.affine[:3, 2]
     for slot, frame in zip(stack.slots, stack.frames, strict=True):
-        world = in_plane + np.asarray(frame.position_mm)
-        index = np.rint(world @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
-        inside = ((index >= 0) & (index < mask.geometry.shape)).all(axis=-1)
-        stored[slot][inside] = mask.voxels[tuple(index[inside].T)]
+        stored[slot] = nearest_plane(mask, np.asarray(frame.position_mm), row, column, stored.shape[1:])
     return stored
 
 

@@ -23,6 +23,7 @@ from lungshift.errors import FileFormatError, GeometryError, InputError, Intensi
 from lungshift.files import blame_machine
 from lungshift.io.dicom_decode import PLUGINS
 from lungshift.io.dicom_header import Frame, name_of, read_frames
+from lungshift.io.orientation import ON_REQUEST
 
 MAX_FILES = 20_000
 MAX_VOXELS = 2**30
@@ -528,6 +529,6 @@ def _require_no_tilt(folder: Path, frame: Frame, step: np.ndarray, normal: np.nd
         said = "" if not frame.tilt_degrees else f" (the header says a gantry tilt of {frame.tilt_degrees:g} degrees)"
         raise GeometryError(
             f"{folder}: slices are sheared by {degrees:.3g} degrees against their normal{said}. "
-            'Read it with oblique="resample".',
+            f"Resample it first; {ON_REQUEST}.",
             code="E_TILT",
         )

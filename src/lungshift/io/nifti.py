@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -138,8 +138,13 @@ class NiftiSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the header was taken with a warning."""
-        return tuple(self._scan.header.notes)
+        """What of the header was taken with a warning, and that its grid was resampled."""
+        return (*self._scan.header.notes, *self._scan.layout.notes)
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the canonical grid has other voxels than the file."""
+        return self._scan.layout.resample
 
     def read(self) -> tuple[Volume, Mask | None, Mask | None]:
         """The whole scan with its lung and lesion masks.
@@ -190,12 +195,17 @@ class NiftiSource:
         self._finish(check)
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the scan and its masks by what they are, folder and file name, and of labels and intake."""
+        """SHA-256 of the scan and its masks by what they are, folder and file name, and of labels and intake.
+
+        That a scan might have been resampled makes no difference where it was not.
+        """
         paths = {"scan": self.volume, "lung": self.lung, "lesion": self.lesion}
         files = {
             f"{role} {path.resolve().parent.name}/{path.name}": sha256(path) for role, path in paths.items() if path
         }
-        return files | {"how it is read": digest((self.lung_labels, self.lesion_labels, self.intake))}
+        plain = self.intake.oblique == "refuse" or not self.resampled
+        intake = replace(self.intake, oblique="refuse") if plain else self.intake
+        return files | {"how it is read": digest((self.lung_labels, self.lesion_labels, intake))}
 
     def _finish(self, check: FlipCheck) -> None:
         if not self.intake.allow_mirrored:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool
 
 from lungshift.ct.geometry import Geometry
+from lungshift.ct.packed import AnyMask
+from lungshift.ct.volume import Mask
 from lungshift.errors import GeometryError
 from lungshift.io.header import Header
 
+ON_REQUEST = 'lungshift predict (--resample) and Python (oblique="resample") do it on request'
+"""Who brings an oblique scan to the patient's axes, for messages that refuse one."""
+Oblique = Literal["refuse", "resample"]
 _OFF_AXIS = 1e-3
+_RESAMPLED = "the scan is oblique or sheared, and was resampled to the patient's axes (linear)"
 _WORLD_OF_AXIS = (2, 1, 0)
 """Slice, row and column run along the world axes S, P and L."""
 
@@ -39,6 +47,11 @@ class Layout:
         """Whether the file holds one slice after another."""
         return self.axes[0] == 2 and not self.resample
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That it is resampled, in words."""
+        return (_RESAMPLED,) if self.resample else ()
+
     def turn(self, stored: np.ndarray) -> np.ndarray:
         """The canonical view of a stored (k, j, i) array; nothing is copied."""
         return stored.transpose([2 - axis for axis in self.axes])[_steps(self.flipped)]
@@ -60,7 +73,7 @@ class Layout:
         return plane.T if self.axes[1] == 0 else plane
 
 
-def layout_of(header: Header, oblique: Literal["refuse", "resample"] = "refuse", max_voxels: int = 2**30) -> Layout:
+def layout_of(header: Header, oblique: Oblique = "refuse", max_voxels: int = 2**30) -> Layout:
     """How the file lies in the patient.
 
     Raises:
@@ -78,7 +91,7 @@ def layout_of(header: Header, oblique: Literal["refuse", "resample"] = "refuse",
     code, words = reason
     raise GeometryError(
         f"{header.path} lies {words} to the patient's axes (directions {cosines.round(4).T.tolist()}). "
-        'Resample it, or read it with oblique="resample".',
+        f"Resample it first; {ON_REQUEST}.",
         code=code,
     )
 
@@ -101,6 +114,40 @@ def resample(stored: np.ndarray, header: Header, grid: Geometry, *, nearest: boo
     if stored.dtype.kind in "iu":
         values = np.rint(values)
     return np.asarray(values.astype(stored.dtype))
+
+
+def resample_back(mask: AnyMask, header: Header) -> Iterator[Bool[np.ndarray, "row column"]]:
+    """The stored (j, i) planes of an oblique or sheared file, each voxel with the value of the mask's voxel that is nearest to it."""
+    whole = mask if isinstance(mask, Mask) else mask.mask()
+    column, row, step, first = header.affine[:3].T
+    for number in range(header.shape[2]):
+        yield nearest_plane(whole, first + number * step, row, column, header.shape[1::-1])
+
+
+def nearest_plane(
+    mask: Mask, first_mm: np.ndarray, row_mm: np.ndarray, column_mm: np.ndarray, shape: tuple[int, int]
+) -> Bool[np.ndarray, "row column"]:
+    """A mask at the points of a plane that lies anyhow, each with the value of the nearest voxel; False outside of the mask's grid.
+
+    Args:
+        mask: What is looked up.
+        first_mm: LPS of the plane's first point.
+        row_mm: From a row to the next.
+        column_mm: From a column to the next.
+        shape: Rows and columns of the plane.
+    """
+    to_index = np.linalg.inv(mask.geometry.affine)
+    first, row, column = (
+        to_index[:3, :3] @ first_mm + to_index[:3, 3],
+        to_index[:3, :3] @ row_mm,
+        to_index[:3, :3] @ column_mm,
+    )
+    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
+    places = [np.rint(first[axis] + rows * row[axis] + columns * column[axis]).astype(int) for axis in range(3)]
+    inside = np.logical_and.reduce([(p >= 0) & (p < n) for p, n in zip(places, mask.geometry.shape, strict=True)])
+    plane = np.zeros(shape, np.bool_)
+    plane[inside] = mask.voxels[tuple(place[inside] for place in places)]
+    return plane
 
 
 def _steps(flipped: tuple[bool, ...]) -> tuple[slice, ...]:

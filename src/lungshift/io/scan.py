@@ -5,30 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 
 from lungshift.ct.case import Case, CaseSource
+from lungshift.io.header import Intake
 from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
+from lungshift.io.orientation import Oblique
 
 
-def open_scan(path: Path, *, lung: Path | None = None, series_uid: str | None = None) -> CaseSource:
+def open_scan(
+    path: Path, *, lung: Path | None = None, series_uid: str | None = None, oblique: Oblique = "refuse"
+) -> CaseSource:
     """A scan, with its lung mask if there is one, that can be read whole or slice by slice; nothing is read yet.
 
     Args:
         path: A NIfTI file, or a folder with DICOM files.
         lung: Lung mask as NIfTI (labels 1, or 1 and 2 for the two lungs), on the scan's grid.
         series_uid: Which series, where the folder holds several.
+        oblique: A grid that is turned or sheared against the patient: ``refuse`` it, or ``resample`` it to the patient's axes.
     """
     if path.is_dir():
         from lungshift.io.dicom import DicomSource
+        from lungshift.io.dicom_series import Choices
 
-        return DicomSource(path, series_uid, lung=lung, lung_labels=EITHER_LUNG)
-    return NiftiSource(path, lung, lung_labels=EITHER_LUNG)
+        return DicomSource(path, series_uid, lung, lung_labels=EITHER_LUNG, choices=Choices(oblique=oblique))
+    return NiftiSource(path, lung, lung_labels=EITHER_LUNG, intake=Intake(oblique=oblique))
 
 
-def read_scan(path: Path, *, lung: Path | None = None, series_uid: str | None = None) -> Case:
+def read_scan(
+    path: Path, *, lung: Path | None = None, series_uid: str | None = None, oblique: Oblique = "refuse"
+) -> Case:
     """Read a scan whole with its lung mask, if there is one; as ``open_scan``.
 
     Raises:
         InputError: It cannot be read as a CT scan, or the mask does not fit; the message says why.
     """
-    volume, mask, _ = open_scan(path, lung=lung, series_uid=series_uid).read()
+    volume, mask, _ = open_scan(path, lung=lung, series_uid=series_uid, oblique=oblique).read()
     return Case(volume, mask, case_id=path.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from jaxtyping import Bool
 
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.packed import AnyMask, pack, unpack
-from lungshift.ct.volume import Volume
+from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import AnnotationError, GeometryError, InputError
 from lungshift.files import crc32, new_file, resource_errors, write_file
 from lungshift.io.gzip import ByteStream
 from lungshift.io.header import Header, Intake, read_header
 from lungshift.io.nifti import read_volume
-from lungshift.io.orientation import Layout, layout_of
+from lungshift.io.orientation import Layout, Oblique, layout_of, resample_back
 
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MILLIMETRES, _SCANNER = 2, 1
@@ -34,7 +34,7 @@ _LEVEL = 2
 """Of isal's levels the one with the smallest files; for a mask it takes a tenth of the time of level 3."""
 
 
-def write_mask(mask: AnyMask, path: Path | str, like: Path | str | None = None) -> None:
+def write_mask(mask: AnyMask, path: Path | str, like: Path | str | None = None, *, oblique: Oblique = "refuse") -> None:
     """Write a mask as 0 and 1 (uint8) to a ``.nii.gz`` or ``.nii`` file.
 
     Args:
@@ -42,18 +42,22 @@ def write_mask(mask: AnyMask, path: Path | str, like: Path | str | None = None) 
         path: Where; an existing file is replaced only once the new one is whole.
         like: A NIfTI file, as a rule the scan, whose axis order, flips, qform and sform are taken; its description and
             extensions are not, for they may name the patient. Without it the canonical grid is written.
+        oblique: Where ``like`` is oblique or sheared: ``refuse`` it; or, for a mask on the grid that ``oblique="resample"`` read
+            it on, ``resample`` it back, so that each voxel of ``like`` has the value of the mask's voxel that is nearest to it.
 
     Raises:
         GeometryError: The mask is not on the grid of ``like``.
         ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
     """
-    with new_mask(path, mask.geometry, like) as writer:
+    with new_mask(path, mask.geometry, like, oblique=oblique) as writer:
         for index in writer.order:
             writer.write(index, mask.slice(index))
 
 
 @contextmanager
-def new_mask(path: Path | str, geometry: Geometry, like: Path | str | None = None) -> Iterator[MaskWriter]:
+def new_mask(
+    path: Path | str, geometry: Geometry, like: Path | str | None = None, *, oblique: Oblique = "refuse"
+) -> Iterator[MaskWriter]:
     """Write a mask slice by slice in constant memory; the file appears when the block ends without an error, and not before.
 
     It is read back and compared first. ``write_mask`` says what the file holds.
@@ -62,15 +66,17 @@ def new_mask(path: Path | str, geometry: Geometry, like: Path | str | None = Non
         path: Where; an existing file is replaced only once the new one is whole.
         geometry: The mask's grid.
         like: As for ``write_mask``. Slices that come in another order than that of the file wait in memory, a bit a voxel.
+        oblique: As for ``write_mask``.
 
     Raises:
         GeometryError: The mask is not on the grid of ``like``, or slices are missing in the end (``E_MASK_SLICES``).
         ResourceError: The disk is full or the folder cannot be written; ``path`` is as it was.
     """
     path = Path(path)
-    header, layout = _header_and_layout(geometry, path, like, np.dtype(np.uint8))
+    model = None if like is None else read_header(Path(like), _ANY)
+    header, layout = _header_and_layout(geometry, path, model, np.dtype(np.uint8), oblique)
     begin = header.binaryblock + bytes(4)
-    writer = MaskWriter(path, layout)
+    writer = MaskWriter(path, layout, model)
 
     def same(temporary: Path) -> bool:
         return _checksum(temporary, len(begin)) == (begin, writer.checksum)
@@ -87,8 +93,8 @@ def new_mask(path: Path | str, geometry: Geometry, like: Path | str | None = Non
 class MaskWriter:
     """Takes the slices of one mask, each once; made by ``new_mask``."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self._path, self._layout = path, layout
+    def __init__(self, path: Path, layout: Layout, model: Header | None) -> None:
+        self._path, self._layout, self._model = path, layout, model
         self._count = layout.geometry.shape[0]
         self._waiting: dict[int, bytes] = {}
         self._next = 0
@@ -137,10 +143,16 @@ class MaskWriter:
             whole = np.empty(self._layout.geometry.shape, np.bool_)
             for place, index in enumerate(self.order):
                 whole[index] = unpack(self._waiting.pop(place), whole.shape[1:])
-            for plane in self._layout.turn_back(whole):
+            for plane in self._stored(whole):
                 self._put(plane)
         with resource_errors(self._path, self._stream.path):
             self._stream.finish()
+
+    def _stored(self, whole: np.ndarray) -> Iterable[np.ndarray]:
+        """The planes of the file."""
+        if self._model is not None and self._layout.resample:
+            return resample_back(Mask(whole, self._layout.geometry), self._model)
+        return self._layout.turn_back(whole)
 
     def _put(self, plane: np.ndarray) -> None:
         data = np.ascontiguousarray(plane).view(np.uint8).data.cast("B")
@@ -215,7 +227,8 @@ def write_volume(volume: Volume, path: Path | str, like: Path | str | None = Non
 
 
 def _write(array: np.ndarray, geometry: Geometry, path: Path, like: Path | str | None, same: Any) -> None:
-    header, layout = _header_and_layout(geometry, path, like, array.dtype)
+    model = None if like is None else read_header(Path(like), _ANY)
+    header, layout = _header_and_layout(geometry, path, model, array.dtype)
     stored = np.ascontiguousarray(layout.turn_back(array), array.dtype.newbyteorder("<"))
 
     def write(temporary: Path) -> None:
@@ -228,15 +241,16 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path, like: Path | str |
     write_file(path, write, same)
 
 
-def _header_and_layout(geometry: Geometry, path: Path, like: Path | str | None, dtype: np.dtype) -> tuple[Any, Layout]:
+def _header_and_layout(
+    geometry: Geometry, path: Path, model: Header | None, dtype: np.dtype, oblique: Oblique = "refuse"
+) -> tuple[Any, Layout]:
     """The header of the file to write, and how its voxels lie."""
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"A NIfTI file is named .nii or .nii.gz; got {path}.", code="E_SUFFIX")
-    if like is None:
+    if model is None:
         header, layout = _canonical_header(geometry), Layout((2, 1, 0), (False, False, False), geometry)
     else:
-        model = read_header(Path(like), _ANY)
-        layout = layout_of(model)
+        layout = layout_of(model, oblique)
         _require_on(layout, geometry, path, model)
         header = _header_like(model)
     header.set_data_dtype(dtype)

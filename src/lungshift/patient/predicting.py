@@ -35,6 +35,11 @@ FORMAT = 1
 LESION, LUNGS, SEG, DESCRIPTION = "lesion.nii.gz", "lung.nii.gz", "lesion.dcm", "prediction.json"
 RESEARCH = "Research use only: not a medical device, not for diagnosis."
 _PACKAGES = ("lungshift", "numpy", "scipy", "nibabel", "pydicom", "highdicom")
+_WHERE = {
+    "nifti": "masks were brought back to the scan's own grid, each voxel by its nearest neighbour; numbers were counted on the patient's axes",
+    "dicom": "the SEG lies on the series' own slices, each voxel by its nearest neighbour; NIfTI masks and numbers are on the patient's axes",
+}
+"""Where the masks of a scan lie that was resampled."""
 _BASE_BYTES, _PIXEL_BYTES, _VOXEL_BYTES = 400 << 20, 300, 10
 """What a prediction takes: in any case, for each pixel of a slice, and for each voxel of a scan that cannot be read slice by slice. The first two
 are address space, which ``ulimit -v`` counts; about half of it is touched."""
@@ -141,6 +146,7 @@ class Prediction:
         notes: What was taken with a warning when it was read.
         identity: Of inputs, models and options.
         checksums: SHA-256 of the files that were read, by what they are.
+        resampled: Whether the scan is oblique, and the masks lie on the patient's axes until they are written.
     """
 
     study: Study
@@ -154,6 +160,7 @@ class Prediction:
     notes: tuple[str, ...]
     identity: str
     checksums: Mapping[str, str]
+    resampled: bool = False
 
     @property
     def percent_of_lung(self) -> float:
@@ -163,12 +170,22 @@ class Prediction:
     def words(self) -> str:
         """The result in a sentence; that nothing was found is said, and how much was looked at."""
         slices, looked = _slices_of(self.lesion), _slices_of(self.lung)
+        how = f"(lung mask: {self.lung_source}{'; oblique scan, resampled to the patient’s axes' if self.resampled else ''})"
         if not slices:
-            return f"no lesion found; {looked} slices with lung were looked at (lung mask: {self.lung_source})"
+            return f"no lesion found; {looked} slices with lung were looked at {how}"
         return (
             f"{self.lesion.volume_ml:.1f} ml of lesion, {self.percent_of_lung:.1f} % of the lung, on {slices} of {looked} slices with lung "
-            f"(lung mask: {self.lung_source})"
+            f"{how}"
         )
+
+    def write(self, mask: PackedMask, path: Path) -> None:
+        """Write one of its masks on the grid of the NIfTI file that was read, an oblique one too; of a series, on the canonical grid.
+
+        Raises:
+            ResourceError: The disk is full or the folder cannot be written.
+        """
+        like = self.study.path if self.study.is_nifti else None
+        write_mask(mask, path, like=like, oblique="resample" if self.resampled else "refuse")
 
 
 def predict_study(study: Study, options: Options) -> Prediction:
@@ -205,9 +222,10 @@ def predict_study(study: Study, options: Options) -> Prediction:
         PackedMask(source.geometry, dense),
         inside,
         flags,
-        tuple(files.notes),
+        (*files.notes, *((_WHERE["nifti" if study.is_nifti else "dicom"],) if files.resampled else ())),
         identify_study(checksums, options),
         checksums,
+        files.resampled,
     )
 
 
@@ -285,9 +303,8 @@ def write_prediction(prediction: Prediction, folder: Path, options: Options) -> 
     """
     study = prediction.study
     (folder / DESCRIPTION).unlink(missing_ok=True)
-    like = study.path if study.is_nifti else None
-    write_mask(prediction.lesion, folder / LESION, like=like)
-    write_mask(prediction.lung, folder / LUNGS, like=like)
+    prediction.write(prediction.lesion, folder / LESION)
+    prediction.write(prediction.lung, folder / LUNGS)
     flags = [*prediction.flags, *([] if study.is_nifti else _write_seg(prediction, folder / SEG, options))]
     told = _describe(replace(prediction, flags=tuple(flags)), folder, options)
     write_json(folder / DESCRIPTION, told)
@@ -346,6 +363,7 @@ def _describe(prediction: Prediction, folder: Path, options: Options) -> dict[st
             "spacing_mm": list(geometry.spacing_mm),
             "affine_lps_mm": geometry.affine.tolist(),
             "axes": "slice (foot to head), row (front to back), column (patient's right to left)",
+            "resampled": prediction.resampled,
         },
         "lesion": {
             "ml": lesion.volume_ml,

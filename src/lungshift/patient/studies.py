@@ -23,8 +23,10 @@ from lungshift.io.dicom_series import (
     without_file_names,
     without_uids,
 )
+from lungshift.io.header import Intake
 from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
+from lungshift.io.orientation import Oblique
 
 NIFTI = (".nii", ".nii.gz")
 _LONGEST = 64
@@ -41,6 +43,7 @@ class Study:
         deep: Whether the series is looked for in sub-folders too.
         lung: NIfTI file of its lung mask, if one was given.
         also_in: How many other folders hold a series of the same UID.
+        oblique: What to do with a grid that is turned or sheared against the patient.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Study:
     deep: bool = True
     lung: Path | None = None
     also_in: int = 0
+    oblique: Oblique = "refuse"
 
     @property
     def is_nifti(self) -> bool:
@@ -58,8 +62,11 @@ class Study:
     def source(self) -> NiftiSource | DicomSource:
         """What reads it."""
         if self.is_nifti:
-            return NiftiSource(self.path, self.lung, lung_labels=EITHER_LUNG)
-        return DicomSource(self.path, self.series_uid, self.lung, lung_labels=EITHER_LUNG, deep=self.deep)
+            return NiftiSource(self.path, self.lung, lung_labels=EITHER_LUNG, intake=Intake(oblique=self.oblique))
+        choices = Choices(oblique=self.oblique)
+        return DicomSource(
+            self.path, self.series_uid, self.lung, lung_labels=EITHER_LUNG, choices=choices, deep=self.deep
+        )
 
     def scrub(self, text: str) -> str:
         """A message about this study without its path, the names of its files and UIDs."""
@@ -85,7 +92,12 @@ class Found:
 
 
 def find_studies(
-    paths: Sequence[Path], *, series_uid: str | None = None, lung: Path | None = None, keep_identity: bool = False
+    paths: Sequence[Path],
+    *,
+    series_uid: str | None = None,
+    lung: Path | None = None,
+    keep_identity: bool = False,
+    oblique: Oblique = "refuse",
 ) -> Found:
     """Look at what was given; headers are read, voxels are not.
 
@@ -98,6 +110,7 @@ def find_studies(
         series_uid: Which series, where one folder is given that holds several.
         lung: Lung mask of the one scan.
         keep_identity: Call series by their folders.
+        oblique: Grids that are turned or sheared against the patient: ``refuse`` them, or ``resample`` to the patient's axes.
 
     Raises:
         InputError: Nothing there (``E_NO_FILE``, ``E_NO_STUDY``), or a choice for one scan where there are many (``E_MANY``).
@@ -120,7 +133,7 @@ def find_studies(
             f"{len(found)} studies were found, and one {'lung mask' if lung else 'series'} was given. Give the scan that it belongs to.",
             code="E_MANY",
         )
-    named = _with_names([replace(study, lung=lung) for study in found], keep_identity=keep_identity)
+    named = _with_names([replace(study, lung=lung, oblique=oblique) for study in found], keep_identity=keep_identity)
     return Found(tuple(named), single, tuple(paths))
 
 
