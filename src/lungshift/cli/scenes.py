@@ -13,6 +13,7 @@ from lungshift.cli.words import DryRun, Overwrite, say
 if TYPE_CHECKING:
     from lungshift.ct.case import Case
     from lungshift.ct.volume import Mask
+    from lungshift.io.orientation import Oblique
 
 _VOXEL_BYTES = 12
 """What a scene takes for each voxel of its scan at its highest, by ``benchmarks.abuse.load``."""
@@ -50,9 +51,9 @@ def scene(
     from lungshift.files import require_free
     from lungshift.show.scene import PICTURES, build_scene, write_scene
 
-    lung, lesion = _masks(lung, lesion, prediction)
+    lung, lesion, oblique = _masks(lung, lesion, prediction)
     require_free(output, overwrite=overwrite)
-    case, found = _read(scan, lung, lesion, reference, series)
+    case, found = _read(scan, lung, lesion, reference, series, oblique)
     made = build_scene(case, found)
     said = [f"{part.look.name} {part.mask.volume_ml:,.1f} ml" for part in made.parts]
     if dry_run:
@@ -71,21 +72,22 @@ def scene(
     say("\n".join([*written.notes, f"{output}: {', '.join(said)}; {len(written.files)} files. Research use only."]))
 
 
-def _masks(lung: Path | None, lesion: Path | None, prediction: Path | None) -> tuple[Path, Path | None]:
-    """The files of the lung and of the predicted lesions, from either way to name them."""
+def _masks(lung: Path | None, lesion: Path | None, prediction: Path | None) -> tuple[Path, Path | None, Oblique]:
+    """The files of the lung and of the predicted lesions, from either way to name them, and how their scan is read."""
     if prediction is None and lung is None:
         raise typer.BadParameter("name the lung mask with --lung, or a folder written by predict with --prediction.")
     if prediction is not None and lesion is not None:
         raise typer.BadParameter("--prediction holds the lesions already; leave out --lesion.")
     if prediction is None:
-        return lung, lesion  # type: ignore[return-value]
-    from lungshift.patient.predicting import LESION, LUNGS
+        return lung, lesion, "refuse"  # type: ignore[return-value]
+    from lungshift.patient.predicting import DESCRIPTION, LESION, LUNGS, read_as, read_description
 
-    return lung or prediction / LUNGS, prediction / LESION
+    told = read_description(prediction) if (prediction / DESCRIPTION).is_file() else {}
+    return lung or prediction / LUNGS, prediction / LESION, read_as(told)
 
 
 def _read(
-    scan: Path, lung: Path, lesion: Path | None, reference: Path | None, series: str | None
+    scan: Path, lung: Path, lesion: Path | None, reference: Path | None, series: str | None, oblique: Oblique
 ) -> tuple[Case, Mask | None]:
     from dataclasses import replace
 
@@ -94,12 +96,12 @@ def _read(
     from lungshift.io.scan import open_scan
     from lungshift.memory import require_memory_for_scan
 
-    source = open_scan(scan, lung=lung, series_uid=series)
+    source = open_scan(scan, lung=lung, series_uid=series, oblique=oblique)
     require_memory_for_scan(source.geometry.shape, _VOXEL_BYTES, "Showing")
     volume, lungs, _ = source.read()
     case = Case(volume, lungs, case_id=scan.name)
     grid = case.volume.geometry
-    found, drawn = (None if path is None else read_mask(path, grid) for path in (lesion, reference))
+    found, drawn = (None if path is None else read_mask(path, grid, oblique=oblique) for path in (lesion, reference))
     return replace(case, lesion=drawn), found
 
 

@@ -33,10 +33,12 @@ from lungshift.ct.case import Case, CaseSource, LungSource
 from lungshift.errors import CohortError, FileFormatError, InputError
 from lungshift.io.dicom import DicomSource
 from lungshift.io.dicom_header import read_identity
+from lungshift.io.dicom_series import Choices
+from lungshift.io.header import Intake
 from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
 from lungshift.io.voxels import ONE_LABEL, Labels
-from lungshift.patient.predicting import LESION, LUNGS, read_description
+from lungshift.patient.predicting import LESION, LUNGS, read_as, read_description
 
 LISTS = (".toml", ".csv")
 """How the name of a list of dates ends."""
@@ -254,13 +256,16 @@ def _find(entry: Entry, labels: tuple[Labels, Labels], number: int) -> _Found:
             code="E_NO_LESION",
         )
     if entry.scan.is_dir():
-        series = DicomSource(
-            entry.scan, entry.series_uid, entry.lung, entry.lesion, lung_labels=labels[0], lesion_labels=labels[1]
-        )
+        choices = Choices(oblique=read_as(told))
+        series = DicomSource(entry.scan, entry.series_uid, entry.lung, entry.lesion, *labels, choices)
         patient, when = _told_by_dicom(series)
         source = cast(CaseSource, series)
     else:
-        source, patient, when = NiftiSource(entry.scan, entry.lung, entry.lesion, *labels), "", ""
+        source, patient, when = (
+            NiftiSource(entry.scan, entry.lung, entry.lesion, *labels, Intake(oblique=read_as(told))),
+            "",
+            "",
+        )
     return _Found(entry, source, lung_source, entry.patient_id or patient, _when(entry, when, number), told)
 
 

@@ -21,6 +21,7 @@ from lungshift.files import digest, sha256, write_json
 from lungshift.io.dicom import DicomSource
 from lungshift.io.dicom_seg import CONSOLIDATION, GROUND_GLASS, LUNG, Drawn, write_seg
 from lungshift.io.nifti import NiftiSource
+from lungshift.io.orientation import Oblique
 from lungshift.io.writing import write_mask
 from lungshift.learn.checkpoint import Checkpoint, load_checkpoint, require_target, weight_checksums
 from lungshift.learn.lungs import find_lungs
@@ -430,6 +431,11 @@ def read_description(folder: Path) -> dict[str, Any]:
             code="E_PREDICTION",
         ) from error
     return told
+
+
+def read_as(told: Mapping[str, Any]) -> Oblique:
+    """How the scan of a prediction is read again: an oblique one was resampled on request, and its masks fit it so only."""
+    return "resample" if told.get("geometry", {}).get("resampled") else "refuse"
 
 
 def is_done(study: Study, folder: Path, options: Options) -> bool:

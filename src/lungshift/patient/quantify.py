@@ -13,6 +13,8 @@ from lungshift.ct.volume import Mask
 from lungshift.errors import AnnotationError, InputError
 from lungshift.io.dicom import DicomSource
 from lungshift.io.dicom_header import read_identity
+from lungshift.io.dicom_series import Choices
+from lungshift.io.header import Intake
 from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
 from lungshift.learn.checkpoint import Checkpoint, require_target
@@ -25,7 +27,7 @@ from lungshift.measure.regions import Regions, find_regions
 from lungshift.measure.repeats import UNKNOWN, Spread
 from lungshift.memory import require_memory_for_scan
 from lungshift.patient.gate import TrainingRange, judge_scan
-from lungshift.patient.predicting import LESION, LUNGS, read_description, scans_trained_on
+from lungshift.patient.predicting import LESION, LUNGS, read_as, read_description, scans_trained_on
 from lungshift.prepare.lungmask import require_hu, with_lungs
 
 OWN_DICE: Final = 0.99
@@ -184,9 +186,9 @@ def read_patient(
             raise InputError("A prediction folder has both masks: give --prediction, or --lesion and --lung.")
         lung, lesion = prediction / LUNGS, prediction / LESION
     source = (
-        DicomSource(scan, series_uid, lung=lung, lesion=lesion, lung_labels=EITHER_LUNG)
+        DicomSource(scan, series_uid, lung, lesion, lung_labels=EITHER_LUNG, choices=Choices(oblique=read_as(told)))
         if scan.is_dir()
-        else NiftiSource(scan, lung, lesion, lung_labels=EITHER_LUNG)
+        else NiftiSource(scan, lung, lesion, lung_labels=EITHER_LUNG, intake=Intake(oblique=read_as(told)))
     )
     require_memory_for_scan(source.geometry.shape, _VOXEL_BYTES, "Measuring")
     volume, lungs, lesions = source.read()
