@@ -67,3 +67,30 @@ def test_methods_tell_how_slices_were_drawn_and_changed(outcome_of):
 
 def test_methods_tell_of_no_random_changes_where_there_were_none(outcome_of):
     assert "random changes" not in methods(outcome_of(protocol=Protocol("tiny")))
+
+
+LESION, NO_LESION = (2, 2, 2, 58), (0, 1, 0, 63)
+
+
+def test_intervals_cover_other_trainings_only_where_every_seed_tested_the_same_patients(outcome_of, run_of):
+    def of_seeds(*patients, **where):
+        return [run_of("zero_shot", [LESION] * len(ids), list(ids), seed=n, **where) for n, ids in enumerate(patients)]
+
+    both = methods(outcome_of(runs=of_seeds("abc", "bcd")))
+    neither = methods(outcome_of(runs=of_seeds("ab", "bc")))
+    one = methods(outcome_of(runs=[*of_seeds("abc", "bcd"), *of_seeds("ab", "bc", tested_on="alpha", role="source")]))
+
+    assert "They cover other patients of the same kind and other trainings, not other cohorts." in both
+    assert "fewer than two" not in both
+    assert "fewer than two patients with lesion were tested by every seed" in neither
+    assert "They cover other patients of the same kind, not other cohorts or trainings." in neither
+    assert "is added" not in neither
+    assert "What seeds differ in on beta beyond what patients explain is added" in one
+    assert "On alpha fewer than two patients with lesion were tested by every seed" in one
+    assert "and, on beta only, other trainings; not other cohorts." in one
+
+
+def test_a_patient_without_lesion_does_not_tell_what_trainings_differ_in(outcome_of, run_of):
+    runs = [run_of("zero_shot", [LESION, NO_LESION], ["a", "b"], seed=seed) for seed in (0, 1)]
+
+    assert "fewer than two patients with lesion" in methods(outcome_of(runs=runs))

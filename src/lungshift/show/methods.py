@@ -124,7 +124,7 @@ def _scores(outcome: Outcome) -> Iterator[str]:
     yield (
         "Intervals are 95 %, over patients, each with all its scans, seeds and folds: Student's t of the linearised ratio with a "
         "small-sample correction (CR2, Bell and McCaffrey 2002), on the logit scale for averages; below about five patients they are a "
-        f"rough guide. {_covered(len(seeds))} Differences between arms are paired: of the same slices of the same patients."
+        f"rough guide. {_covered(outcome)} Differences between arms are paired: of the same slices of the same patients."
     )
     if any(run.arm in ARMS and run.arm != "zero_shot" for run in outcome.runs) and outcome.kind == "transfer":
         yield (
@@ -133,13 +133,41 @@ def _scores(outcome: Outcome) -> Iterator[str]:
         )
 
 
-def _covered(seeds: int) -> str:
-    if seeds == 1:
-        return "They cover other patients of the same kind, not other cohorts or trainings."
-    return (
-        "What seeds differ in beyond what patients explain is added (two-way clustering, Cameron, Gelbach and Miller 2011, with Satterthwaite's "
-        "degrees of freedom). They cover other patients of the same kind and other trainings, not other cohorts."
+def _covered(outcome: Outcome) -> str:
+    """Whom the intervals speak for: other trainings only where several seeds tested the same patients, who tell one from the other."""
+    patients_alone = "They cover other patients of the same kind, not other cohorts or trainings."
+    if len({run.seed for run in outcome.runs}) == 1:
+        return patients_alone
+    shared = _shared_by_seeds(outcome)
+    told = listed([cohort for cohort, patients in shared.items() if patients > 1])
+    untold = listed([cohort for cohort, patients in shared.items() if patients < 2])
+    few = (
+        f"On {untold} fewer than two patients with lesion were tested by every seed, so what trainings differ in could not be told from what "
+        "patients differ in."
     )
+    if not told:
+        return f"{few} {patients_alone}"
+    added = (
+        f"What seeds differ in{f' on {told}' if untold else ''} beyond what patients explain is added (two-way clustering, Cameron, Gelbach and "
+        "Miller 2011, with Satterthwaite's degrees of freedom)."
+    )
+    if not untold:
+        return f"{added} They cover other patients of the same kind and other trainings, not other cohorts."
+    return f"{added} {few} They cover other patients of the same kind and, on {told} only, other trainings; not other cohorts."
+
+
+def _shared_by_seeds(outcome: Outcome) -> dict[str, int]:
+    """For each cohort, the fewest patients with lesion whom every seed of an arm tested."""
+    tested: dict[tuple, dict[int, set[str]]] = {}
+    for run in outcome.runs:
+        with_lesion = run.scores.counts[:, [0, 2]].any(axis=1)
+        seeds = tested.setdefault((run.tested_on, run.arm, run.labels, run.trained_on), {})
+        seeds.setdefault(run.seed, set()).update(run.scores.patients[with_lesion].tolist())
+    fewest: dict[str, int] = {}
+    for (cohort, *_), seeds in tested.items():
+        shared = len(set.intersection(*seeds.values()))
+        fewest[cohort] = min(shared, fewest.get(cohort, shared))
+    return fewest
 
 
 def _extras(outcome: Outcome) -> Iterator[str]:
