@@ -314,6 +314,55 @@ def test_a_folder_that_cannot_be_made_is_a_resource_error(tmp_path: Path, monkey
         pytest.fail("the block must not run")
 
 
+@pytest.mark.parametrize("there", [(), ("old.txt",)], ids=["empty", "not empty"])
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchanged", "in two steps"])
+def test_a_new_folder_through_a_link_is_made_where_the_link_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], exchanges: bool
+) -> None:
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    (tmp_path / "disk" / "scene").mkdir(parents=True)
+    for name in there:
+        (tmp_path / "disk" / "scene" / name).write_text("old")
+    (tmp_path / "link").symlink_to("disk/scene")
+
+    with files.new_folder(tmp_path / "link", overwrite=bool(there)) as part:
+        assert part.parent == tmp_path / "disk", "beside the folder, on its own disk"
+        (part / "new.txt").write_text("new")
+
+    assert (tmp_path / "link").readlink() == Path("disk/scene")
+    assert names(tmp_path / "disk" / "scene") == ["new.txt"]
+    assert (names(tmp_path), names(tmp_path / "disk")) == (["disk", "link"], ["scene"])
+
+
+def test_a_run_through_a_link_is_kept_where_the_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    for text in ("first", "second"):
+        with files.run_folder(tmp_path / "link", {"run": text}, overwrite=True) as folder:
+            files.write_text(folder / f"{text}.txt", text)
+
+    assert (tmp_path / "link").readlink() == Path("disk")
+    assert names(tmp_path / "disk") == [".lock", "run.json", "second.txt"]
+
+
+@pytest.mark.parametrize("leads", ["gone", "link"], ids=["nowhere", "to itself"])
+@pytest.mark.parametrize("room", ["new_folder", "run_folder"])
+def test_a_link_that_leads_nowhere_is_refused_and_kept(tmp_path: Path, room: str, leads: str) -> None:
+    (tmp_path / "link").symlink_to(leads)
+    made = (
+        files.new_folder(tmp_path / "link", overwrite=True)
+        if room == "new_folder"
+        else files.run_folder(tmp_path / "link", {}, overwrite=True)
+    )
+
+    with pytest.raises(OutputError, match=r"is a link to .*, where nothing is") as caught, made:
+        raise AssertionError("there is no such folder")
+
+    assert caught.value.code == "E_OUTPUT"
+    assert names(tmp_path) == ["link"]
+
+
 def test_a_folder_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
     target = tmp_path / "run"
     target.write_text("mine")

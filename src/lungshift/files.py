@@ -295,10 +295,13 @@ def require_room(path: Path, takes: int) -> None:
 def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` that takes its name only when the block ends without an error.
 
+    A target that is a link to a folder stays one: the new folder is made where the link leads.
+
     Raises:
-        OutputError: ``target`` exists and ``overwrite`` is not set.
+        OutputError: ``target`` exists and ``overwrite`` is not set, or is a link that leads nowhere.
     """
     require_free(target, overwrite=overwrite)
+    target = target.resolve() if target.is_symlink() else target
     with resource_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target.parent)
@@ -328,14 +331,23 @@ def require_free(target: Path, *, overwrite: bool = False) -> None:
     """Refuse a target that already holds something.
 
     Raises:
-        OutputError: ``target`` exists (an empty folder counts as free) and ``overwrite`` is not set.
+        OutputError: ``target`` exists (an empty folder counts as free) and ``overwrite`` is not set, or is a link that leads nowhere.
     """
+    _require_end(target)
     if overwrite or not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     raise OutputError(
         f"{target} already exists and was kept. Choose another --output, or say --overwrite to replace it.",
         code="E_EXISTS",
     )
+
+
+def _require_end(target: Path) -> None:
+    """Refuse a link that leads nowhere: what is meant to lie there may be a disk that is not mounted now."""
+    if target.is_symlink() and not target.exists():
+        raise OutputError(
+            f"{target} is a link to {target.readlink()}, where nothing is. Make that folder or mount its disk, or choose another --output."
+        )
 
 
 @contextmanager
@@ -361,10 +373,11 @@ def run_folder(
         again: Take up a finished run too: its parts are known to whoever calls, and kept.
 
     Raises:
-        OutputError: Another process writes there, or it holds something else that is to be kept.
+        OutputError: Another process writes there, it holds something else that is to be kept, or it is a link that leads nowhere.
         ResourceError: The folder cannot be written.
     """
     name = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    _require_end(folder)
     with resource_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock"):
