@@ -204,6 +204,32 @@ def test_f78_memory_that_ends_in_the_middle_is_a_message_and_6(lungshift, monkey
     assert err.startswith("E_MEMORY: there is not enough memory.")
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        pytest.param(
+            ImportError("x", name="vtk.core"), "the package vtk.core is not installed, or does not load", id="named"
+        ),
+        pytest.param(
+            ImportError("libGL.so.1: cannot open\n  shared object file"),
+            "something that is needed does not load (libGL.so.1: cannot open shared object file)",
+            id="without a name",
+        ),
+        pytest.param(ImportError(), "something that is needed does not load", id="without a word"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line_and_5(lungshift, monkeypatch, error: ImportError, said: str) -> None:  # type: ignore[no-untyped-def]
+    def app() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    code, _, err = lungshift("predict")
+
+    assert code == 5
+    assert err.startswith(f"E_MISSING: {said}. Run lungshift doctor")
+    assert len(err.splitlines()) == 1
+
+
 def test_an_output_below_a_file_is_refused(lungshift, cohorts: tuple[str, str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "file").write_text("mine")
 

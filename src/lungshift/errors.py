@@ -136,3 +136,11 @@ class ResourceError(LungshiftError):
 
     exit_code = 6
     default_code = "E_RESOURCE"
+
+
+def what_is_missing(error: ImportError) -> str:
+    """What could not be imported, on one line: a package by its name; where the error has none, what it says."""
+    if error.name:
+        return f"the package {error.name} is not installed, or does not load"
+    said = " ".join(str(error).split())
+    return f"something that is needed does not load{f' ({said})' if said else ''}"

@@ -237,6 +237,31 @@ class TestOneStudyAtTheWorker:
         assert (ended.status, ended.code) == ("failed", "E_MEMORY")
         assert ended.message
 
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            pytest.param(ImportError("x", name="pylibjpeg"), "the package pylibjpeg is not installed", id="named"),
+            pytest.param(
+                ImportError("libz.so.1"), "something that is needed does not load (libz.so.1)", id="not named"
+            ),
+        ],
+    )
+    def test_what_cannot_be_imported_is_listed_with_what_it_is(
+        self,
+        three: Found,
+        options: Options,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        error: ImportError,
+        said: str,
+    ) -> None:
+        self.failing(monkeypatch, error)
+
+        ended = batch._do(three.studies[0], options, tmp_path)
+
+        assert ended.code == "E_MISSING"
+        assert ended.message.startswith(said)
+
     def test_what_nobody_foresaw_is_listed_without_its_words(
         self, three: Found, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from lungshift import __version__
 from lungshift.cli import audits, environment, models, patients, published, scenes, studies
-from lungshift.errors import LungshiftError
+from lungshift.errors import LungshiftError, what_is_missing
 
 app = typer.Typer(
     name="lungshift",
@@ -132,9 +132,9 @@ def _listen() -> None:
 def _without_package(error: ImportError) -> None:
     if _is_of_memory(error):
         _out_of_memory()
-    if (error.name or _PACKAGE).split(".")[0] == _PACKAGE:
+    if (error.name or "").split(".")[0] == _PACKAGE:
         raise error  # a mistake of our own
-    _missing(f"the package {error.name} is not installed, or does not load")
+    _missing(what_is_missing(error))
 
 
 def _without_file(error: OSError) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lungshift.ct.case import Case, CaseSource, InMemory, LungSource
 from lungshift.ct.packed import PackedMask, pack
-from lungshift.errors import CheckpointError, InputError, LungshiftError, SeriesError
+from lungshift.errors import CheckpointError, InputError, LungshiftError, SeriesError, what_is_missing
 from lungshift.files import digest, sha256, write_json
 from lungshift.io.dicom import DicomSource
 from lungshift.io.dicom_seg import CONSOLIDATION, GROUND_GLASS, LUNG, Drawn, write_seg
@@ -454,7 +454,7 @@ def refusal_of(error: Exception, study: Study, options: Options) -> tuple[str, s
     if isinstance(error, MemoryError):
         return "E_MEMORY", "it needs more memory than there is; predict it alone, or on a larger machine"
     if isinstance(error, ImportError):
-        return "E_MISSING", f"the package {error.name} is not installed, or does not load; lungshift doctor says more"
+        return "E_MISSING", f"{what_is_missing(error)}; lungshift doctor says more"
     if not isinstance(error, LungshiftError):
         return "E_UNFORESEEN", f"{type(error).__name__}; predict this study alone to see more"
     return error.code, str(error) if options.keep_identity else study.scrub(str(error))
