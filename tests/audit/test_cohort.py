@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,9 +13,9 @@ import pytest
 from scipy import ndimage
 
 from lungshift.audit import cohort as audits
-from lungshift.audit.cohort import audit_case, audit_cohort, audit_cohorts
+from lungshift.audit.cohort import Audited, audit_case, audit_cohort, audit_cohorts
 from lungshift.audit.finding import Finding
-from lungshift.ct.case import Case
+from lungshift.ct.case import Case, CaseRecord, Cohort
 from lungshift.ct.volume import Mask, Volume
 from lungshift.io.bare import read_bare_cohort
 from lungshift.io.cohort import read_cohort
@@ -314,3 +315,25 @@ def test_a_mask_that_other_cases_have_is_missed_and_the_scan_is_looked_at(
     assert (missing.case, missing.severity, missing.error) == ("4", "error", "E_NO_MASK")
     assert missing.evidence == f"no {which} mask, which 1 of 2 cases have"
     assert "same-scan" in [one.code for one in found]
+
+
+def test_the_masks_of_a_cohort_are_counted_once_and_not_for_each_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    @dataclass(frozen=True)
+    class Asked:
+        name: str
+        has_lesion: bool = True
+
+        @property
+        def has_lung(self) -> bool:
+            asked.append(self.name)
+            return self.name != "case-3"
+
+    monkeypatch.setattr("lungshift.audit.cohort.audit_case", lambda *_: Audited((), None, None))
+    records = [CaseRecord(f"case-{n}", f"p{n}", Asked(f"case-{n}")) for n in range(20)]
+
+    found = list(audit_cohort(Cohort("home", tuple(records)), Path()))
+
+    assert [(one.case, one.evidence) for one in found] == [("case-3", "no lung mask, which 19 of 20 cases have")]
+    assert max(Counter(asked).values()) <= 2, "once for the cohort, once for itself"

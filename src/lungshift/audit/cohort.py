@@ -7,7 +7,7 @@ that a stopped audit goes on where it was, and one with a new case looks at that
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,9 +88,10 @@ def audit_cohorts(
     for cohort in cohorts:
         if watcher:
             watcher.stage(f"Auditing {cohort.name}")
+        having = {which: sum(_has(case, which) for case in cohort.cases) for which in ("lung", "lesion")}
         for number, record in enumerate(cohort.cases, 1):
             audited = audit_case(record, cohort.name, folder)
-            yield from _without_mask(record, cohort)
+            yield from _without_mask(record, cohort, having)
             yield from audited.findings
             if audited.fingerprint is not None:
                 fingerprints.append(audited.fingerprint)
@@ -113,11 +114,10 @@ def audit_case(record: CaseRecord, cohort: str, folder: Path) -> Audited:
     return found
 
 
-def _without_mask(record: CaseRecord, cohort: Cohort) -> Iterator[Finding]:
-    """A mask that other cases of the cohort have and this one lacks."""
-    for which in ("lung", "lesion"):
-        others = sum(getattr(case.source, f"has_{which}") for case in cohort.cases)
-        if others and not getattr(record.source, f"has_{which}"):
+def _without_mask(record: CaseRecord, cohort: Cohort, having: Mapping[str, int]) -> Iterator[Finding]:
+    """A mask that this case lacks and others have: so many of the cohort's cases, for each kind of mask."""
+    for which, others in having.items():
+        if others and not _has(record, which):
             yield Finding(
                 "mask-missing",
                 record.case_id,
@@ -127,6 +127,10 @@ def _without_mask(record: CaseRecord, cohort: Cohort) -> Iterator[Finding]:
                 cohort.name,
                 error="E_NO_MASK",
             )
+
+
+def _has(record: CaseRecord, which: str) -> bool:
+    return bool(getattr(record.source, f"has_{which}"))
 
 
 def pair_findings(twins: Sequence[Twins], known: dict[tuple[str, str], CaseRecord]) -> Iterator[Finding]:

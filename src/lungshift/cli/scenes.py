@@ -91,15 +91,10 @@ def _read(
 ) -> tuple[Case, Mask | None]:
     from dataclasses import replace
 
-    from lungshift.ct.case import Case
     from lungshift.io.nifti import read_mask
-    from lungshift.io.scan import open_scan
-    from lungshift.memory import require_memory_for_scan
+    from lungshift.io.scan import read_scan
 
-    source = open_scan(scan, lung=lung, series_uid=series, oblique=oblique)
-    require_memory_for_scan(source.geometry.shape, _VOXEL_BYTES, "Showing")
-    volume, lungs, _ = source.read()
-    case = Case(volume, lungs, case_id=scan.name)
+    case = read_scan(scan, lung=lung, series_uid=series, oblique=oblique, bytes_a_voxel=_VOXEL_BYTES, doing="Showing")
     grid = case.volume.geometry
     found, drawn = (None if path is None else read_mask(path, grid, oblique=oblique) for path in (lesion, reference))
     return replace(case, lesion=drawn), found

@@ -9,6 +9,7 @@ from lungshift.io.header import Intake
 from lungshift.io.layouts import EITHER_LUNG
 from lungshift.io.nifti import NiftiSource
 from lungshift.io.orientation import Oblique
+from lungshift.memory import require_memory_for_scan
 
 
 def open_scan(
@@ -31,12 +32,29 @@ def open_scan(
 
 
 def read_scan(
-    path: Path, *, lung: Path | None = None, series_uid: str | None = None, oblique: Oblique = "refuse"
+    path: Path,
+    *,
+    lung: Path | None = None,
+    series_uid: str | None = None,
+    oblique: Oblique = "refuse",
+    bytes_a_voxel: int = 0,
+    doing: str = "Reading",
 ) -> Case:
     """Read a scan whole with its lung mask, if there is one; as ``open_scan``.
 
+    Args:
+        path: As for ``open_scan``.
+        lung: As for ``open_scan``.
+        series_uid: As for ``open_scan``.
+        oblique: As for ``open_scan``.
+        bytes_a_voxel: What the work on it takes at its highest for each voxel; by its header a scan is refused that is too large for it.
+        doing: What that work is, such as ``Showing``.
+
     Raises:
         InputError: It cannot be read as a CT scan, or the mask does not fit; the message says why.
+        ResourceError: It needs more memory than there is (``E_MEMORY``).
     """
-    volume, mask, _ = open_scan(path, lung=lung, series_uid=series_uid, oblique=oblique).read()
+    source = open_scan(path, lung=lung, series_uid=series_uid, oblique=oblique)
+    require_memory_for_scan(source.geometry.shape, bytes_a_voxel, doing)
+    volume, mask, _ = source.read()
     return Case(volume, mask, case_id=path.name)
