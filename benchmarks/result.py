@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +15,7 @@ class Result:
     Attributes:
         what: What was measured.
         value: The measured value, or None if it was skipped.
-        unit: Of value and goal; ``x`` for a ratio.
+        unit: Of value and goal; ``x`` for a ratio, nothing where ``what`` says it.
         goal: What it should at least or at most be, or None for a value without a goal.
         sense: Whether the goal is the most or the least.
         note: How it was measured, or why it was skipped.
@@ -38,11 +40,30 @@ class Result:
             return "met"
         return f"missed by a factor of {low / high:.2f}" if high else f"missed by {low:g}"
 
+    @property
+    def reached(self) -> bool:
+        """Whether it was measured and met its goal; NaN never does."""
+        return self.verdict == "met"
+
     def as_row(self) -> str:
         """The result as a row of a markdown table: what, goal, measured, verdict, note."""
         goal = "" if self.goal is None else f"{self.sense} {self.goal:g} {self.unit}"
         value = "" if self.value is None else f"{_short(self.value)} {self.unit}"
         return f"| {self.what} | {goal} | {value} | {self.verdict} | {self.note} |"
+
+    def as_short_row(self) -> str:
+        """The result as a row of ``short_table``; a share just below 1 keeps its digits."""
+        value = math.nan if self.value is None else self.value
+        near = self.sense == "at least" and 0.99 < value < 1
+        measured = f"{value:.6f}" if near else f"{value:.3g}" if value % 1 else f"{value:g}"
+        return f"| {self.what} | {self.sense} {self.goal:g} | {measured} | {'yes' if self.reached else '**no**'} |"
+
+
+def short_table(results: Sequence[Result]) -> str:
+    """Results with goals as a markdown table, without units and notes."""
+    return "\n".join(
+        ["| what | goal | measured | reached |", "|---|---|---|---|", *(one.as_short_row() for one in results)]
+    )
 
 
 def _short(value: float) -> str:

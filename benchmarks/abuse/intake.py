@@ -25,7 +25,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import IO
 
-from benchmarks.abuse.goals import Goal, table
+from benchmarks.result import Result, short_table
 from benchmarks.turns import ONE_THREAD
 
 _GIVE_UP_S = 60.0
@@ -225,29 +225,29 @@ def _cpu_seconds() -> float:
 # --- the page
 
 
-def _goals(suite: Suite, results: list[dict]) -> list[Goal]:
+def _goals(suite: Suite, results: list[dict]) -> list[Result]:
     counts = Counter(line["verdict"] for line in results)
     peak = {who: max((line["mib"][who] for line in results if "mib" in line), default=0) for who in ("own", "decoder")}
     slowest = max(results, key=lambda line: line["seconds"])
     goals = [
-        Goal("files read", len(results), len(results) if suite.name == "whole" else suite.count, "at least"),
-        Goal("crashes and processes that did not end", counts["died or hung"], 0),
-        Goal("errors without a reason code", counts["untyped"] + counts["resources"], 0),
-        Goal("accepted with voxels or places other than the file declares", counts["wrong"], 0),
+        Result("files read", len(results), "", len(results) if suite.name == "whole" else suite.count, "at least"),
+        Result("crashes and processes that did not end", counts["died or hung"], "", 0),
+        Result("errors without a reason code", counts["untyped"] + counts["resources"], "", 0),
+        Result("accepted with voxels or places other than the file declares", counts["wrong"], "", 0),
     ]
     if suite.name in ("header", "stream"):
-        goals.append(Goal("whole and slice by slice: two answers", counts["two answers"], 0))
-    goals.append(Goal(f"slowest file (number {slowest['number']}), s", slowest["seconds"], suite.limit_s))
-    goals.append(Goal("memory of the reading process, MiB", peak["own"], 500))
+        goals.append(Result("whole and slice by slice: two answers", counts["two answers"], "", 0))
+    goals.append(Result(f"slowest file (number {slowest['number']}), s", slowest["seconds"], "", suite.limit_s))
+    goals.append(Result("memory of the reading process, MiB", peak["own"], "", 500))
     if peak["decoder"]:
-        goals.append(Goal("memory of the largest decoder's process, MiB", peak["decoder"], 500))
+        goals.append(Result("memory of the largest decoder's process, MiB", peak["decoder"], "", 500))
     return goals
 
 
-def _section(suite: Suite, results: list[dict], goals: list[Goal], cpu_s: float) -> str:
+def _section(suite: Suite, results: list[dict], goals: list[Result], cpu_s: float) -> str:
     codes = Counter(line["words"].partition(",")[0] for line in results if line["verdict"] == "refused")
     told = ", ".join(f"`{code}` {count}" for code, count in codes.most_common())
-    parts = [f"## {suite.title}", suite.about, table(goals), _by_kind(results), f"Refused with {told}."]
+    parts = [f"## {suite.title}", suite.about, short_table(goals), _by_kind(results), f"Refused with {told}."]
     parts += _others(results) + _exceptions(results)
     parts.append(f"{cpu_s:.0f} CPU seconds.")
     return "\n\n".join(parts)

@@ -62,8 +62,8 @@ def main() -> None:
     words.add_argument("--output", type=Path)
     asked = words.parse_args()
     os.environ.update(ONE_THREAD)
-    from benchmarks.abuse.goals import table
     from benchmarks.report import describe_machine
+    from benchmarks.result import short_table
 
     start, reached, parts = describe_machine(), True, _parts_of(asked.output)
     with tempfile.TemporaryDirectory() as scratch:
@@ -74,7 +74,7 @@ def main() -> None:
             reached &= all(goal.reached for goal in goals)
             load = f"load (1, 5, 15 minutes) {start['load']} at the start and {describe_machine()['load']} at the end"
             spent = f"{_cpu_seconds() - began:.0f} CPU seconds, {load}."
-            parts[title] = "\n".join([about, table(goals), "", *(f"{one}\n" for one in told), spent, ""])
+            parts[title] = "\n".join([about, short_table(goals), "", *(f"{one}\n" for one in told), spent, ""])
             print(f"## {title}\n\n{parts[title]}", flush=True)
     if asked.output:
         whole = (f"## {title}\n\n{parts[title]}" for title in _PARTS if title in parts)

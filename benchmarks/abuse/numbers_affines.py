@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.abuse.goals import Goal
 from benchmarks.abuse.numbers_metrics import ask_rival
+from benchmarks.result import Result
 from lungshift.ct.case import Case
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
@@ -122,7 +122,7 @@ def threshold_model() -> Checkpoint:
     return Checkpoint(network.state_dict(), settings, _SIZE, decision=Decision(inside_lung=True))
 
 
-def measure_affines(python: Path, folder: Path, count: int = CASES) -> list[Goal]:
+def measure_affines(python: Path, folder: Path, count: int = CASES) -> list[Result]:
     """Every goal about places: NIfTI to NIfTI, DICOM to SEG and NIfTI, oblique and sheared grids."""
     logging.getLogger("lungshift").setLevel(logging.ERROR)
     save_checkpoint(threshold_model(), folder / "model")
@@ -227,7 +227,7 @@ def _decimal(number: float) -> str:
     return format_number_as_ds(float(number))
 
 
-def _judge(kind: str, answers: list[dict[str, Any]]) -> Iterator[Goal]:
+def _judge(kind: str, answers: list[dict[str, Any]]) -> Iterator[Result]:
     """What the independent readers found in all cases."""
     readers = {"nibabel": "nibabel", "sitk": "SimpleITK", "seg": "highdicom, SEG"}
     n = len(answers)
@@ -237,24 +237,27 @@ def _judge(kind: str, answers: list[dict[str, Any]]) -> Iterator[Goal]:
         wrong = [answer[f"{mask}_{reader}_wrong"] for answer in answers for mask in ("lesion", "lung")]
         off = max(answer[f"{mask}_{reader}_off_mm"] for answer in answers for mask in ("lesion", "lung"))
         lesions = [answer[f"lesion_{reader}_wrong"] for answer in answers]
-        yield Goal(f"{kind}, {n} scans, read by {title}: masks off the planted grid, mm", off, 1e-4)
-        yield Goal(
+        yield Result(f"{kind}, {n} scans, read by {title}: masks off the planted grid, mm", off, "", 1e-4)
+        yield Result(
             f"{kind}, read by {title}: voxels that differ, of {sum(w['voxels'] for w in wrong)}",
             sum(w["different"] for w in wrong),
+            "",
             0,
         )
-        yield Goal(
+        yield Result(
             f"{kind}, read by {title}: lesion voxels right of the midline; all are planted left",
             sum(w["right_of_midline"] for w in lesions),
+            "",
             0,
         )
-        yield Goal(
-            f"{kind}, read by {title}: smallest lesion, voxels", min(w["voxels"] for w in lesions), 1, "at least"
+        yield Result(
+            f"{kind}, read by {title}: smallest lesion, voxels", min(w["voxels"] for w in lesions), "", 1, "at least"
         )
     if kind == "NIfTI":
-        yield Goal(
+        yield Result(
             f"{kind}: grid of the mask's file against the scan's file, mm",
             max(a[f"{m}_scan_off_mm"] for a in answers for m in ("lesion", "lung")),
+            "",
             1e-4,
         )
 
@@ -271,7 +274,7 @@ class _Oblique:
     asked: int = 0
 
 
-def _oblique(folder: Path, options: Options, count: int) -> list[Goal]:
+def _oblique(folder: Path, options: Options, count: int) -> list[Result]:
     """Turned scans and sheared ones: refused as they come; resampled where it is asked for, with the landmark where it was."""
     told = {kind: _Oblique() for kind in ("NIfTI, oblique", "NIfTI, sheared", "DICOM, oblique", "DICOM, tilted")}
     predictor = Predictor.of(threshold_model(), "cpu")
@@ -336,12 +339,14 @@ def _turned_source(
     return DicomSource(case / "series", lung=case / "given.nii.gz", choices=Choices(oblique="resample"))
 
 
-def _judge_oblique(kind: str, told: _Oblique) -> Iterator[Goal]:
+def _judge_oblique(kind: str, told: _Oblique) -> Iterator[Result]:
     codes = ", ".join(sorted(told.codes))
-    yield Goal(f"{kind}, {told.asked} scans: not refused by `predict` ({codes})", told.asked - told.refused, 0)
-    yield Goal(f"{kind}, resampled on request: without a lesion", told.asked - told.resampled, 0)
-    yield Goal(f"{kind}, resampled on request: centre of the lesion off, in diagonals of a voxel", told.off_voxels, 1.0)
-    yield Goal(f"{kind}, resampled on request: lesion voxels right of the midline", told.right, 0)
+    yield Result(f"{kind}, {told.asked} scans: not refused by `predict` ({codes})", told.asked - told.refused, "", 0)
+    yield Result(f"{kind}, resampled on request: without a lesion", told.asked - told.resampled, "", 0)
+    yield Result(
+        f"{kind}, resampled on request: centre of the lesion off, in diagonals of a voxel", told.off_voxels, "", 1.0
+    )
+    yield Result(f"{kind}, resampled on request: lesion voxels right of the midline", told.right, "", 0)
 
 
 def _turn(rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.abuse.goals import Goal
+from benchmarks.result import Result
 from lungshift.ct.case import Cohort
 from lungshift.io.cohort import read_cohort
 from lungshift.learn.checkpoint import Checkpoint
@@ -32,7 +32,7 @@ _TRAINING = TrainingSettings(
 _LEAST, _MOST = 0.9999, 1e-4
 
 
-def measure_engines(folder: Path, data: Path | None) -> tuple[list[Goal], list[str]]:
+def measure_engines(folder: Path, data: Path | None) -> tuple[list[Result], list[str]]:
     """The goals on two phantom hospitals, and on the real cohorts where they are; the model is of the first cohort of each two."""
     phantoms = [
         phantom_cohort("phantom-a", patients=6, site=replace(SITE_A, slice_mm=6.0), seed=21),
@@ -45,9 +45,9 @@ def measure_engines(folder: Path, data: Path | None) -> tuple[list[Goal], list[s
     return goals + more, told + more_told
 
 
-def _of_two(cohorts: list[Cohort], folder: Path) -> tuple[list[Goal], list[str]]:
+def _of_two(cohorts: list[Cohort], folder: Path) -> tuple[list[Result], list[str]]:
     prepared = [prepare_cohort(cohort, folder / cohort.name, size=SIZE) for cohort in cohorts]
-    model, goals, told = _train(prepared[0]), list[Goal](), list[str]()
+    model, goals, told = _train(prepared[0]), list[Result](), list[str]()
     for cohort in prepared:
         _compare(model, cohort, goals, told)
     return goals, told
@@ -60,7 +60,7 @@ def _train(cohort: PreparedCohort) -> Checkpoint:
     return fit(job, device="cpu")
 
 
-def _compare(model: Checkpoint, cohort: PreparedCohort, goals: list[Goal], told: list[str]) -> None:
+def _compare(model: Checkpoint, cohort: PreparedCohort, goals: list[Result], told: list[str]) -> None:
     rows = np.flatnonzero(cohort.table["lung"] > 0)[::EVERY]
     slices, cases = SliceSet.of(cohort, rows), cohort.table["case"][rows]
     wanted = _answer(lambda: OpenVinoEngine.start(model, "fp32", threads=1), model, slices)
@@ -68,14 +68,16 @@ def _compare(model: Checkpoint, cohort: PreparedCohort, goals: list[Goal], told:
     ill = sum(bool(mask[cases == case].any()) for case in np.unique(cases))
     pixels = np.count_nonzero(mask)
     goals.append(
-        Goal(f"{cohort.name}, {len(rows)} slices, {pixels} lesion pixels: cases with a lesion", ill, 1, "at least")
+        Result(
+            f"{cohort.name}, {len(rows)} slices, {pixels} lesion pixels: cases with a lesion", ill, "", 1, "at least"
+        )
     )
     for title, start in _others(model).items():
         found = _answer(start, model, slices)
         own, name = decide(found, model.decision), f"{cohort.name}, {title}"
         off = float(np.abs(found - wanted).max())
-        goals.append(Goal(f"{name}: Dice, all slices", _dice(mask, own), _LEAST, "at least"))
-        goals.append(Goal(f"{name}: largest difference of a probability", off, _MOST))
+        goals.append(Result(f"{name}: Dice, all slices", _dice(mask, own), "", _LEAST, "at least"))
+        goals.append(Result(f"{name}: largest difference of a probability", off, "", _MOST))
         told += [f"{name}: {other}." for other in _different(mask, own, cases)]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.abuse.goals import Goal
+from benchmarks.result import Result
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask
 from lungshift.measure.overlap import count_overlap, dice
@@ -140,7 +140,7 @@ def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def against_rivals(python: Path, count: int = PAIRS) -> tuple[list[Goal], list[str]]:
+def against_rivals(python: Path, count: int = PAIRS) -> tuple[list[Result], list[str]]:
     """The goals on random pairs, and what of the rivals is told but not judged."""
     pairs = random_pairs(count)
     found = answer(pairs, python)
@@ -169,12 +169,12 @@ def against_rivals(python: Path, count: int = PAIRS) -> tuple[list[Goal], list[s
     return goals, _told(found)
 
 
-def _apart(what: str, ours: np.ndarray, theirs: np.ndarray, judged: np.ndarray, most: float) -> Goal:
+def _apart(what: str, ours: np.ndarray, theirs: np.ndarray, judged: np.ndarray, most: float) -> Result:
     off = np.abs(ours - theirs)[judged]
-    return Goal(f"{what}: largest difference", float(np.where(np.isnan(off), np.inf, off).max()), most)
+    return Result(f"{what}: largest difference", float(np.where(np.isnan(off), np.inf, off).max()), "", most)
 
 
-def _empty_goals(found: Answers) -> Iterator[Goal]:
+def _empty_goals(found: Answers) -> Iterator[Result]:
     """What empty masks mean, exactly."""
     policy = {2: (math.nan, math.nan, math.nan), 1: (0.0, 0.0, math.nan)}
     for empty, expected in policy.items():
@@ -186,7 +186,7 @@ def _empty_goals(found: Answers) -> Iterator[Goal]:
         said = ", ".join(
             f"{name} {value:g}" for name, value in zip(("Dice", "surface Dice", "HD95"), expected, strict=True)
         )
-        yield Goal(f"{rows.sum()} pairs with {empty} empty: answers other than {said}", wrong, 0)
+        yield Result(f"{rows.sum()} pairs with {empty} empty: answers other than {said}", wrong, "", 0)
 
 
 def _same(values: np.ndarray, expected: float) -> np.ndarray:
@@ -212,7 +212,7 @@ def _words(values: np.ndarray) -> str:
     return ", ".join(sorted({f"{value:g}" for value in values}))
 
 
-def closed_forms() -> list[Goal]:
+def closed_forms() -> list[Result]:
     """Balls and boxes whose numbers are known: each value must lie between those of shapes a voxel smaller and a voxel larger."""
     grids = (
         (1.0, 1.0, 1.0),
@@ -224,7 +224,7 @@ def closed_forms() -> list[Goal]:
     for kind, holds in checked:
         by_kind.setdefault(kind, []).append(holds)
     return [
-        Goal(f"{kind}: {len(all_)} values, of them further off than a voxel", len(all_) - sum(all_), 0)
+        Result(f"{kind}: {len(all_)} values, of them further off than a voxel", len(all_) - sum(all_), "", 0)
         for kind, all_ in by_kind.items()
     ]
 
