@@ -98,6 +98,10 @@ def test_no_placeholder_is_left(page: Path) -> None:
     assert not re.findall(r"^@[A-Z]+@$|TODO|FIXME", page.read_text(), flags=re.M)
 
 
+def test_no_example_shows_the_frame_of_a_usage_error_as_its_answer() -> None:
+    assert [page.name for page in PAGES if "╰─" in page.read_text()] == []
+
+
 def test_the_settings_page_is_what_the_code_says() -> None:
     settings = script("write_settings")
 

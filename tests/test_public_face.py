@@ -30,6 +30,22 @@ def test_the_data_model_is_public() -> None:
     assert {"Case", "Cohort", "Geometry", "Mask", "Volume", "__version__"} <= set(lungshift.__all__)
 
 
+def test_what_the_main_commands_do_is_public() -> None:
+    done = {
+        "run",
+        "train_cohort",
+        "evaluate_cohort",
+        "forecast",
+        "audit_cohorts",
+        "predict",
+        "quantify",
+        "follow_up",
+        "write_scene",
+    }
+
+    assert done <= set(lungshift.__all__)
+
+
 def test_public_names_are_sorted_and_listed() -> None:
     assert list(lungshift.__all__) == sorted(set(lungshift.__all__))
     assert dir(lungshift) == sorted(lungshift.__all__)
