@@ -417,6 +417,48 @@ def test_leftovers_of_a_killed_process_that_nobody_has_asked_after_are_swept(tmp
     assert names(tmp_path) == ["new.csv"]
 
 
+class TestProcessesOfOthersAreHidden:
+    """``/proc`` mounted with ``hidepid``: what another person's process is doing cannot be read (1), or not even seen (2)."""
+
+    OTHERS, GONE = 4100001, 4100002
+
+    @pytest.fixture(params=[PermissionError, FileNotFoundError], ids=["hidepid=1", "hidepid=2"])
+    def hidden(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        read, kill = Path.read_text, os.kill
+
+        def read_text(path: Path, *words: str) -> str:
+            if str(self.OTHERS) in str(path):
+                raise request.param(errno.EPERM, "hidden", str(path))
+            return read(path, *words)
+
+        def ask(process: int, number: int) -> None:
+            if process == self.OTHERS:
+                raise PermissionError(errno.EPERM, "of another person")
+            kill(process, number)
+
+        monkeypatch.setattr(Path, "read_text", read_text)
+        monkeypatch.setattr(os, "kill", ask)
+
+    @pytest.mark.usefixtures("hidden")
+    def test_what_another_person_is_writing_is_left_alone_and_what_is_over_is_swept(self, tmp_path: Path) -> None:
+        (tmp_path / f".part-a.csv-{HOST}-{self.OTHERS}-77-{RANDOM}").write_text("being written")
+        (tmp_path / f".part-b.csv-{HOST}-{self.GONE}-77-{RANDOM}").write_text("half")
+        mine = tmp_path / f"{files._temporary(tmp_path / 'c')}{RANDOM}"
+        mine.write_text("being written")
+
+        files.write_text(tmp_path / "new.csv", "1")
+
+        assert names(tmp_path) == sorted([f".part-a.csv-{HOST}-{self.OTHERS}-77-{RANDOM}", mine.name, "new.csv"])
+
+
+def test_a_name_with_a_number_that_no_process_can_have_is_swept(tmp_path: Path) -> None:
+    (tmp_path / f".part-a.csv-{HOST}-{10**30}-77-{RANDOM}").write_text("half")
+
+    files.write_text(tmp_path / "new.csv", "1")
+
+    assert names(tmp_path) == ["new.csv"]
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Callable[[], Path]:
     """Makes one new folder after another."""

@@ -31,6 +31,8 @@ _HOST = platform.node().replace("-", "_") or "here"
 _HIDDEN = re.compile(r"\.(?:part|old)-(.*)-([^-]*)-(\d+)-(\d+)-[a-z0-9_]{8}(?:\..*)?", re.DOTALL)
 """A hidden name: what it becomes, host, process, when that was started, letters of chance, suffix."""
 _NAME_LETTERS = 80
+_UNKNOWN = 0
+"""When a process was started of which nobody says it."""
 _HERE, _RENAME_EXCHANGE = -100, 2
 """``AT_FDCWD`` and the flag of Linux's ``renameat2``."""
 _NO_HANDLES = {errno.EMFILE, errno.ENFILE}
@@ -156,33 +158,38 @@ def sweep(folder: Path, *, deep: bool = False) -> None:
 def _temporary(path: Path, kind: str = "part") -> str:
     """Beginning of a hidden name beside ``path`` that says which process it belongs to."""
     name = path.name if kind == "old" else path.name[:_NAME_LETTERS]
-    return f".{kind}-{name}-{_HOST}-{os.getpid()}-{_started(os.getpid()) or 0}-"
+    return f".{kind}-{name}-{_HOST}-{os.getpid()}-{_started(os.getpid()) or _UNKNOWN}-"
 
 
 def _is_left(temporary: Path) -> bool:
-    """Whether the process that a hidden name belongs to is gone; one of another machine counts as running, as do names of other makers."""
+    """Whether the process that a hidden name belongs to is gone; one that cannot be seen or is another machine's counts as running, as do names of others."""
     name = _HIDDEN.fullmatch(temporary.name)
-    return name is not None and name[2] == _HOST and _started(int(name[3])) != int(name[4])
+    return name is not None and name[2] == _HOST and _started(int(name[3])) not in (_UNKNOWN, int(name[4]))
 
 
 def _started(process: int) -> int | None:
-    """When a running process was started, in ticks of the kernel: its number alone may be that of another by now. 0 where nobody says."""
+    """When a running process was started, in ticks of the kernel, as its number alone may be that of another by now; None if there is none.
+
+    ``_UNKNOWN`` where there is a process of that number and nobody says more: another person's (``/proc`` with ``hidepid``), or without ``/proc``.
+    """
     try:
         state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except PermissionError:
+        return _UNKNOWN
     except (FileNotFoundError, ProcessLookupError):
-        return None if Path("/proc/self/stat").exists() else _alive(process)
+        return _UNKNOWN if _is_there(process) else None
     return None if state in ("Z", "X") else int(fields[18])
 
 
-def _alive(process: int) -> int | None:
-    """0 if there is a process of that number."""
+def _is_there(process: int) -> bool:
+    """Whether there is a process of that number, whoever's it is."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return None
     except PermissionError:
-        return 0
-    return 0
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 @contextmanager
