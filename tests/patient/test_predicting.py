@@ -163,6 +163,28 @@ def test_a_tilted_series_that_is_resampled_on_request_is_segmented_on_its_own_sl
     assert told["geometry"]["resampled"] is True
 
 
+def test_of_a_scan_that_was_resampled_nothing_is_said_about_slices_that_no_scanner_made(options, tmp_path) -> None:
+    scan = as_turned_nifti(tmp_path / "scan.nii.gz", whole_chest(), turned_by(12, 0))
+
+    told = run(options, scan, tmp_path / "out", oblique="resample")
+
+    assert [flag["code"] for flag in told["flags"] if flag["code"].startswith("slice-")] == []
+    assert any("missing, doubled or empty was not judged" in note for note in told["notes"])
+
+
+def test_a_series_of_a_tilted_gantry_is_segmented_where_its_slices_lie(options, tmp_path) -> None:
+    folder = as_series(tmp_path / "ct", whole_chest(), turn=SHEAR)
+    assert refusal(options, folder).code == "E_TILT"
+
+    run(options, folder, tmp_path / "out", oblique="resample")
+
+    seg = pydicom.dcmread(tmp_path / "out" / "lesion.dcm")
+    frames = [group.PlanePositionSequence[0] for group in seg.PerFrameFunctionalGroupsSequence]
+    stored = {tuple(map(float, pydicom.dcmread(file).ImagePositionPatient)) for file in folder.iterdir()}
+    assert len(frames) > 16
+    assert {tuple(map(float, frame.ImagePositionPatient)) for frame in frames} <= stored
+
+
 def test_to_allow_resampling_changes_nothing_about_a_straight_scan(scan, lung, options, tmp_path) -> None:
     told = run(options, scan, tmp_path / "out", lung=lung)
 

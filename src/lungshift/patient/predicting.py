@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
@@ -41,6 +41,7 @@ _WHERE = {
     "dicom": "the SEG lies on the series' own slices, each voxel by its nearest neighbour; NIfTI masks and numbers are on the patient's axes",
 }
 """Where the masks of a scan lie that was resampled."""
+_NO_SLICES = "the slices that were looked at are made by interpolation: whether any of the scan's own is missing, doubled or empty was not judged"
 _BASE_BYTES, _PIXEL_BYTES, _VOXEL_BYTES = 400 << 20, 300, 10
 """What a prediction takes: in any case, for each pixel of a slice, and for each voxel of a scan that cannot be read slice by slice. The first two
 are address space, which ``ulimit -v`` counts; about half of it is touched."""
@@ -209,7 +210,7 @@ def predict_study(study: Study, options: Options) -> Prediction:
         lesion[found.index], dense[found.index] = pack(found.lesion), pack(found.lesion & is_dense(found.hu))
         inside += int(np.count_nonzero(found.lesion & found.lung))
     flags = (
-        *second.flags(TrainingRange.of(checkpoints.lesion.trained_on)),
+        *_fit_to_say(second.flags(TrainingRange.of(checkpoints.lesion.trained_on)), files),
         *_of_files(study, checksums, checkpoints.lesion),
     )
     if options.strict:
@@ -223,11 +224,16 @@ def predict_study(study: Study, options: Options) -> Prediction:
         PackedMask(source.geometry, dense),
         inside,
         flags,
-        (*files.notes, *((_WHERE["nifti" if study.is_nifti else "dicom"],) if files.resampled else ())),
+        (*files.notes, *((_WHERE["nifti" if study.is_nifti else "dicom"], _NO_SLICES) if files.resampled else ())),
         identify_study(checksums, options),
         checksums,
         files.resampled,
     )
+
+
+def _fit_to_say(flags: Sequence[Flag], files: NiftiSource | DicomSource) -> list[Flag]:
+    """The flags; of a scan that was resampled those about single slices are left out, as a turned scan has empty corners."""
+    return [flag for flag in flags if not (files.resampled and flag.code.startswith("slice-"))]
 
 
 def _in_passes(source: NiftiSource | DicomSource) -> CaseSource:
