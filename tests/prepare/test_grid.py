@@ -85,3 +85,14 @@ def test_what_reaches_the_threshold_is_what_bringing_everything_back_finds(
 
     assert reaching.shape == (rows, columns)
     np.testing.assert_array_equal(reaching[sure], whole[sure] >= threshold)
+
+
+@given(rows=st.integers(3, 60), columns=st.integers(3, 60), size=st.integers(2, 80), data=st.data())
+def test_a_pixel_of_the_slice_lies_in_the_picture_where_the_picture_says_it_is(
+    rows: int, columns: int, size: int, data: st.DataObject
+) -> None:
+    grid = SliceGrid(rows, columns, size)
+    own = data.draw(st.tuples(st.integers(0, rows - 1), st.integers(0, columns - 1)))
+    back = grid.own_pixel(*grid.pixel(*own))
+
+    assert max(abs(a - b) for a, b in zip(own, back, strict=True)) <= max(rows, columns) / size / 2 + 1

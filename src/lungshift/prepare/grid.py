@@ -97,6 +97,12 @@ class SliceGrid:
         own = int((row + 0.5) * scale) - top, int((column + 0.5) * scale) - left
         return min(max(own[0], 0), self.rows - 1), min(max(own[1], 0), self.columns - 1)
 
+    def pixel(self, row: int, column: int) -> tuple[int, int]:
+        """The picture's pixel that has the middle of one of the slice's own."""
+        top, left = self._offsets
+        scale = self.size / self._side
+        return int((row + top + 0.5) * scale), int((column + left + 0.5) * scale)
+
     def _square(self, array: np.ndarray, fill: float) -> np.ndarray:
         if self.rows == self.columns:
             return array

@@ -8,42 +8,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final
-
-import numpy as np
-from jaxtyping import Bool, UInt8
-from scipy import ndimage
 
 from lungshift.audit.correct import FORMAT
 from lungshift.audit.finding import Finding, rank, runs
-from lungshift.audit.judged import Judged, identity_of, rank_judged, write_suspects
-from lungshift.audit.suspects import Opinion
-from lungshift.ct.case import Case, Cohort
-from lungshift.ct.volume import Mask
+from lungshift.audit.judged import ERROR_BELIEF, WARNING_BELIEF, Judged, identity_of, rank_judged, write_suspects
+from lungshift.ct.case import Cohort
 from lungshift.errors import InputError
 from lungshift.files import digest, write_text
 from lungshift.prepare.grid import SliceGrid
-from lungshift.show.drawing import rgb
 from lungshift.show.figures import PREDICTION, REFERENCE
 from lungshift.show.report import page_environment
-from lungshift.show.words import RESEARCH_ONLY
+from lungshift.show.shots import SUSPECT, Seen, Shot, seen_without_networks, shots_of
+from lungshift.show.words import CONVENTION_SHORT, RESEARCH_ONLY
 from lungshift.transfer.auditing import JudgedCohort, Worth, opinion_of
 
-SUSPECT: Final = "#ff4d4d"
-"""What a finding is about, where its voxels are known."""
-
-_LOW_HU, _HIGH_HU = -1200, 300
-_SIDE, _SMALL, _THUMB = 420, 210, 170
-_MARGIN = 6
-_PICTURE = 192
-
-Look = Callable[[str, str], tuple[Opinion, int] | None]
-"""Gives label, networks and scan of a cohort's case, and the slice where they begin; None where there is no picture of it."""
+Look = Callable[[str, str], Seen | None]
+"""Gives what there is to see of a cohort's case; None where it cannot be shown."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +38,16 @@ class Entry:
         identity: What a decision calls it.
         belief: Probability that it is an error; NaN where nobody said.
         expected_ml: Volume that is expected to be wrong; NaN likewise.
-        pictures: The slice with and without outlines, its neighbours below and above, and the lungs from the front and the side, as data
-            URIs; empty where there is no picture.
+        networks: Whether networks made it.
+        shots: Its pictures, see ``shots_of``; empty where there are none.
     """
 
     identity: str
     finding: Finding
     belief: float
     expected_ml: float
-    pictures: tuple[str, ...]
+    networks: bool
+    shots: tuple[Shot, ...]
 
     @property
     def slices(self) -> str:
@@ -79,9 +64,9 @@ def entries_of(judged: Sequence[Judged], others: Sequence[Finding], look: Look) 
         seen = look(*key)
         for identity, finding, one in every:
             if (finding.cohort, finding.case) == key:
-                pictures = _pictures(seen, finding, one) if seen else ()
+                shots = shots_of(seen, finding, one) if seen else ()
                 belief, ml = (one.belief, one.expected_ml) if one else (float("nan"), float("nan"))
-                found[identity] = Entry(identity, finding, belief, ml, pictures)
+                found[identity] = Entry(identity, finding, belief, ml, one is not None, shots)
     return tuple(found[identity] for identity, _, _ in every)
 
 
@@ -102,15 +87,17 @@ def write_audit_page(
         folder: Of the audit.
         top: So many findings of each kind of finder are shown, the first in their order.
     """
-    suspects = rank_judged(one for cohort in judged for one in cohort.suspects)[:top]
-    others = [one for one in rank(findings) if one.kind == "label" and one.severity != "note" and one.seat is not None][
-        :top
+    every_suspect = rank_judged(one for cohort in judged for one in cohort.suspects)
+    every_other = [
+        one for one in rank(findings) if one.kind == "label" and one.severity != "note" and one.seat is not None
     ]
+    suspects, others = every_suspect[:top], every_other[:top]
+    left_out = len(every_suspect) + len(every_other) - len(suspects) - len(others)
     write_suspects(suspects, folder, others)
     names = [cohort.name for cohort in cohorts]
     entries = entries_of(suspects, others, _look(cohorts, judged))
     worth = {cohort.found.prepared.name: cohort.worth for cohort in judged}
-    return write_worklist(entries, folder / "audit.html", names=names, worth=worth)
+    return write_worklist(entries, folder / "audit.html", names=names, worth=worth, left_out=left_out)
 
 
 def _look(cohorts: Sequence[Cohort], judged: Sequence[JudgedCohort]) -> Look:
@@ -118,36 +105,37 @@ def _look(cohorts: Sequence[Cohort], judged: Sequence[JudgedCohort]) -> Look:
     by_name = {cohort.found.prepared.name: cohort.found for cohort in judged}
     records = {(cohort.name, case.case_id): case for cohort in cohorts for case in cohort.cases}
 
-    def look(cohort: str, case: str) -> tuple[Opinion, int] | None:
+    def look(cohort: str, case: str) -> Seen | None:
         if cohort in by_name:
-            cases = [one.case_id for one in by_name[cohort].prepared.cases]
-            return opinion_of(by_name[cohort], cases.index(case))
+            prepared = by_name[cohort].prepared
+            number = [one.case_id for one in prepared.cases].index(case)
+            mine = prepared.cases[number]
+            opinion, first = opinion_of(by_name[cohort], number)
+            grid = SliceGrid(mine.rows, mine.columns, prepared.size)
+            return Seen(opinion, first, grid, by_threshold=mine.lung_source == "threshold")
         try:
-            return _without_networks(records[cohort, case].read()), 0
+            return seen_without_networks(records[cohort, case].read())
         except InputError:
             return None
 
     return look
 
 
-def _without_networks(case: Case) -> Opinion:
-    """A case on small pictures, with what is marked and nothing else."""
-    geometry = case.volume.geometry
-    grid = SliceGrid(geometry.shape[1], geometry.shape[2], _PICTURE)
-    nothing = np.zeros((geometry.shape[0], _PICTURE, _PICTURE), bool)
-
-    def masks(mask: Mask | None) -> np.ndarray:
-        return nothing if mask is None else np.stack([grid.mask(one) for one in mask.voxels])
-
-    hu = np.stack([grid.image(one, "linear") for one in case.volume.hu])
-    pixel_mm = geometry.spacing_mm[1] * max(geometry.shape[1:]) / _PICTURE
-    quiet = nothing.astype(np.float32)
-    spacing = (geometry.spacing_mm[0], pixel_mm, pixel_mm)
-    return Opinion(masks(case.lesion), quiet, quiet, quiet, hu, masks(case.lung), spacing)
+def _groups(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[int, Entry]]]]:
+    """Findings with their numbers, under what made them."""
+    titles = {True: "Where networks that never saw the patient doubt the label", False: "Found without networks"}
+    numbered = [(number, entry) for number, entry in enumerate(entries, 1)]
+    groups = [(titles[who], [one for one in numbered if one[1].networks == who]) for who in (True, False)]
+    return [(title, group) for title, group in groups if group]
 
 
 def write_worklist(
-    entries: Sequence[Entry], path: Path, *, names: Sequence[str], worth: Mapping[str, Worth] | None = None
+    entries: Sequence[Entry],
+    path: Path,
+    *,
+    names: Sequence[str],
+    worth: Mapping[str, Worth] | None = None,
+    left_out: int = 0,
 ) -> Path:
     """Write the page.
 
@@ -156,6 +144,7 @@ def write_worklist(
         path: ``audit.html``.
         names: Of the cohorts.
         worth: What the F1 is and would be were the list right, by the name of each cohort that networks looked at.
+        left_out: So many findings of these kinds are not on the page.
 
     Raises:
         ResourceError: The disk is full or the folder cannot be written.
@@ -167,7 +156,11 @@ def write_worklist(
         .render(
             entries=entries,
             names=names,
+            groups=_groups(entries),
+            left_out=left_out,
             worth=list((worth or {}).items()),
+            conventions=CONVENTION_SHORT,
+            beliefs=[round(100 * one) for one in (ERROR_BELIEF, WARNING_BELIEF)],
             format=FORMAT,
             audit=digest([entry.identity for entry in entries])[:16],
             research_only=RESEARCH_ONLY,
@@ -178,101 +171,3 @@ def write_worklist(
     )
     write_text(path, page)
     return path
-
-
-def _pictures(seen: tuple[Opinion, int], finding: Finding, one: Judged | None) -> tuple[str, ...]:
-    opinion, first = seen
-    at = _slice_of(finding, one) - first
-    if not 0 <= at < len(opinion.hu):
-        return ()
-    inside = _suspect(opinion, first, one)
-    box = _lungs(opinion)
-    below, above = max(at - 1, 0), min(at + 1, len(opinion.hu) - 1)
-    plain = _slice(opinion, at, box, None, outlines=False)
-    marked = [_slice(opinion, n, box, inside, outlines=True) for n in (at, below, above)]
-    sizes = (_SIDE, _SIDE, _SMALL, _SMALL)
-    slices = [_uri(picture, size) for picture, size in zip((plain, *marked), sizes, strict=True)]
-    return (*slices, *(_uri(picture, _THUMB) for picture in _views(opinion, inside, at)))
-
-
-def _slice_of(finding: Finding, one: Judged | None) -> int:
-    if one is not None:
-        return one.suspect.seat[0]
-    return finding.seat[0] if finding.seat else (finding.slices[len(finding.slices) // 2] if finding.slices else -1)
-
-
-def _suspect(opinion: Opinion, first: int, one: Judged | None) -> Bool[np.ndarray, "slice row column"]:
-    inside = np.zeros(opinion.reference.shape, bool)
-    if one is not None:
-        here = one.suspect.moved(-first)
-        inside[here.box] = here.inside
-    return inside
-
-
-def _lungs(opinion: Opinion) -> tuple[slice, slice]:
-    """Rows and columns around lungs and label."""
-    where = (opinion.lung | opinion.reference).any(axis=0)
-    if not where.any():
-        return slice(None), slice(None)
-    box = []
-    for axis in (1, 0):
-        used = np.flatnonzero(where.any(axis=axis))
-        box.append(slice(max(0, int(used[0]) - _MARGIN), int(used[-1]) + 1 + _MARGIN))
-    return box[0], box[1]
-
-
-def _slice(
-    opinion: Opinion, at: int, box: tuple[slice, slice], inside: np.ndarray | None, *, outlines: bool
-) -> UInt8[np.ndarray, "row column 3"]:
-    """A slice in a lung window, twice as large, with label and networks as outlines and the suspect tinted."""
-    grey = np.clip((opinion.hu[at][box].astype(np.float32) - _LOW_HU) / (_HIGH_HU - _LOW_HU), 0, 1)
-    picture = np.repeat(np.repeat(np.stack([grey] * 3, axis=-1), 2, axis=0), 2, axis=1)
-    if not outlines:
-        return _bytes(picture)
-    if inside is not None:
-        tint = _twice(inside[at][box])
-        picture[tint] = 0.6 * picture[tint] + 0.4 * np.array(rgb(SUSPECT))
-    for mask, colour in ((opinion.reference, REFERENCE), (opinion.predicted, PREDICTION)):
-        one = _twice(mask[at][box])
-        picture[one & ~ndimage.binary_erosion(one)] = rgb(colour)
-    return _bytes(picture)
-
-
-def _views(opinion: Opinion, inside: np.ndarray, at: int) -> list[UInt8[np.ndarray, "row column 3"]]:
-    """The lungs seen through from the front and from the patient's left, head up, with label, networks, suspect and the slice shown."""
-    views = []
-    for axis, pixel_mm in ((1, opinion.spacing_mm[2]), (2, opinion.spacing_mm[1])):
-        depth = opinion.lung.sum(axis=axis).astype(np.float32)
-        grey = 0.15 + 0.55 * depth / max(float(depth.max()), 1.0)
-        picture = np.stack([grey] * 3, axis=-1)
-        for mask, colour, share in (
-            (opinion.reference, REFERENCE, 0.6),
-            (opinion.predicted, PREDICTION, 0.45),
-            (inside, SUSPECT, 0.9),
-        ):
-            where = mask.any(axis=axis)
-            picture[where] = (1 - share) * picture[where] + share * np.array(rgb(colour))
-        picture[at] = 0.5 * picture[at] + 0.5
-        tall = max(1, round(len(picture) * opinion.spacing_mm[0] / pixel_mm))
-        rows = ((np.arange(tall) + 0.5) * len(picture) / tall).astype(int)
-        used = np.flatnonzero(depth.any(axis=0))
-        columns = slice(max(0, int(used[0]) - _MARGIN), int(used[-1]) + 1 + _MARGIN) if len(used) else slice(None)
-        views.append(_bytes(picture[rows[::-1]][:, columns]))
-    return views
-
-
-def _twice(mask: np.ndarray) -> np.ndarray:
-    return np.repeat(np.repeat(mask, 2, axis=0), 2, axis=1)
-
-
-def _bytes(picture: np.ndarray) -> UInt8[np.ndarray, "row column 3"]:
-    return np.asarray(np.rint(np.clip(picture, 0, 1) * 255), dtype=np.uint8)
-
-
-def _uri(picture: UInt8[np.ndarray, "row column 3"], width: int) -> str:
-    from PIL import Image
-
-    image, stream = Image.fromarray(picture), io.BytesIO()
-    size = (width, max(1, round(width * picture.shape[0] / picture.shape[1])))
-    image.resize(size, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
