@@ -65,6 +65,12 @@ def test_too_few_patients_for_any_difference() -> None:
     )
 
 
+def test_no_ratio_differs_by_more_than_1_so_that_is_not_said() -> None:
+    assert said(replace(CHANCE, detectable=1.63)).endswith(
+        "which may be chance; patients and trainings differ too much for any difference to be told from noise."
+    )
+
+
 def test_one_patient_says_nothing_of_others() -> None:
     found = Comparison(0.1, nan, nan, nan, nan, nan, nan, 1, 0, nan)
 

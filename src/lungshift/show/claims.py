@@ -87,6 +87,8 @@ def _doubt(found: Comparison) -> str:
     among = f" among {found.n_compared} comparisons" if found.low > 0 or found.high < 0 else ""
     if math.isinf(found.detectable):
         least = f"{found.n_patients} patients are too few to tell any difference from noise"
+    elif found.detectable >= 1:
+        least = "patients and trainings differ too much for any difference to be told from noise"
     else:
         small = number(found.detectable, _DIGITS)
         least = f"with {found.n_patients} patients a difference under {small} cannot be told from noise"
