@@ -1,5 +1,6 @@
 from lungshift.learn.settings import Augmentation, TrainingSettings
 from lungshift.show.methods import methods
+from lungshift.show.words import over_whom
 from lungshift.transfer.protocol import DecisionSettings, Protocol, SplitSettings
 
 
@@ -80,6 +81,8 @@ def test_intervals_cover_other_trainings_only_where_every_seed_tested_the_same_p
     neither = methods(outcome_of(runs=of_seeds("ab", "bc")))
     one = methods(outcome_of(runs=[*of_seeds("abc", "bcd"), *of_seeds("ab", "bc", tested_on="alpha", role="source")]))
 
+    assert over_whom(outcome_of(runs=of_seeds("abc", "bcd"))) == "patients and trainings"
+    assert over_whom(outcome_of(runs=of_seeds("ab", "bc"))) == "patients"
     assert "They cover other patients of the same kind and other trainings, not other cohorts." in both
     assert "fewer than two" not in both
     assert "fewer than two patients with lesion were tested by every seed" in neither

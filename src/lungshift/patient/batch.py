@@ -171,8 +171,8 @@ def _together(
 
 
 def _alone(study: Study, options: Options, folder: Path, workers: Workers) -> Ended:
-    """Predict with nobody else at work, so that a death is this study's doing; a scheduler has tried several times by itself."""
-    for _ in range(1 if workers.scheduler else TRIES - 1):
+    """Predict with nobody else at work, more than once, so that a death is this study's doing and not the machine's."""
+    for _ in range(TRIES - 1):
         with start_executor(Workers(1, workers.scheduler), _begin) as executor:
             if (ended := _result(executor.submit(_do, study, options, folder))) is not None:
                 return ended

@@ -13,7 +13,7 @@ import numpy as np
 from lungshift.measure.conventions import Convention
 from lungshift.show.drawing import FAINT, INK, LEVEL, WIDTH, Drawing, finish, grid_lines, new_figure, slug, warn_of_leak
 from lungshift.show.tables import Cell, Row, number, span, summary_rows
-from lungshift.show.words import CONVENTION_SHORT, unit
+from lungshift.show.words import CONVENTION_SHORT, over_whom, unit
 from lungshift.transfer.arms import ARMS
 from lungshift.transfer.outcome import Outcome
 
@@ -129,7 +129,7 @@ def _panel(outcome: Outcome, table: Sequence[Row], convention: Convention, role:
     axis.set_title(f"{cohort}: {CONVENTION_SHORT[convention]}", loc="left", fontweight="bold")
     if outcome.leaky:
         warn_of_leak(figure)
-    return _finished(figure, cohort, convention, role, curves)
+    return _finished(figure, outcome, convention, role, curves)
 
 
 def _points(table: Sequence[Row], convention: Convention, role: str) -> list[Curve]:
@@ -141,12 +141,13 @@ def _points(table: Sequence[Row], convention: Convention, role: str) -> list[Cur
     return [Curve("zero_shot", (0,), (start.cells["dice"],))]
 
 
-def _finished(figure: Figure, cohort: str, convention: Convention, role: str, curves: Sequence[Curve]) -> Drawing:
+def _finished(figure: Figure, outcome: Outcome, convention: Convention, role: str, curves: Sequence[Curve]) -> Drawing:
+    cohort = outcome.target.name if role == "target" else outcome.source.name
     told = "; ".join(f"{ARMS[curve.arm].words}: {_told(curve)}" for curve in curves)
     again = ", on which the model was trained first: what is left there" if role == "source" else ""
     caption = (
         f"F1 on held-out slices of {cohort}{again}, over the budget ({convention}: {CONVENTION_SHORT[convention]}). "
-        "Bars are 95 % intervals over patients."
+        f"Bars are 95 % intervals over {over_whom(outcome)}."
     )
     group = "curves" if role == "target" else "forgetting"
     return finish(figure, f"{group}-{slug(convention)}", group, caption, f"{caption} {told}.")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from lungshift.measure.conventions import Convention
 from lungshift.show.drawing import INK, MUTED, WIDTH, Drawing, contrast, finish, new_figure, rgb, slug, warn_of_leak
 from lungshift.show.tables import Cell, Row, number, span, summary_rows
-from lungshift.show.words import CONVENTION_SHORT
+from lungshift.show.words import CONVENTION_SHORT, over_whom
 from lungshift.transfer.arms import ARMS
 from lungshift.transfer.outcome import Outcome
 
@@ -110,7 +110,9 @@ def _draw(outcome: Outcome, matrix: Matrix) -> Drawing:
     )
     if outcome.leaky:
         warn_of_leak(figure)
-    caption = f"F1 by what was trained on and tested on ({matrix.convention}), with 95 % intervals over patients."
+    caption = (
+        f"F1 by what was trained on and tested on ({matrix.convention}), with 95 % intervals over {over_whom(outcome)}."
+    )
     told = "; ".join(
         f"{name} on {column}: {number(cell.value)}"
         for name, cells in matrix.rows

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lungshift.learn.settings import Adaptation, Augmentation, Trainable, TrainingSettings
+from lungshift.show.pooled import shared_by_seeds
 from lungshift.show.words import listed, plural, unit
 from lungshift.transfer.arms import ARMS, Arm
 from lungshift.transfer.outcome import Outcome
@@ -138,7 +139,7 @@ def _covered(outcome: Outcome) -> str:
     patients_alone = "They cover other patients of the same kind, not other cohorts or trainings."
     if len({run.seed for run in outcome.runs}) == 1:
         return patients_alone
-    shared = _shared_by_seeds(outcome)
+    shared = shared_by_seeds(outcome)
     told = listed([cohort for cohort, patients in shared.items() if patients > 1])
     untold = listed([cohort for cohort, patients in shared.items() if patients < 2])
     few = (
@@ -154,20 +155,6 @@ def _covered(outcome: Outcome) -> str:
     if not untold:
         return f"{added} They cover other patients of the same kind and other trainings, not other cohorts."
     return f"{added} {few} They cover other patients of the same kind and, on {told} only, other trainings; not other cohorts."
-
-
-def _shared_by_seeds(outcome: Outcome) -> dict[str, int]:
-    """For each cohort, the fewest patients with lesion whom every seed of an arm tested."""
-    tested: dict[tuple, dict[int, set[str]]] = {}
-    for run in outcome.runs:
-        with_lesion = run.scores.counts[:, [0, 2]].any(axis=1)
-        seeds = tested.setdefault((run.tested_on, run.arm, run.labels, run.trained_on), {})
-        seeds.setdefault(run.seed, set()).update(run.scores.patients[with_lesion].tolist())
-    fewest: dict[str, int] = {}
-    for (cohort, *_), seeds in tested.items():
-        shared = len(set.intersection(*seeds.values()))
-        fewest[cohort] = min(shared, fewest.get(cohort, shared))
-    return fewest
 
 
 def _extras(outcome: Outcome) -> Iterator[str]:

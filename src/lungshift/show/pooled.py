@@ -116,6 +116,20 @@ def budgets_of(outcome: Outcome, arm: str) -> list[int]:
     return sorted({run.labels for run in outcome.runs if run.arm == arm and run.role == "target"})
 
 
+def shared_by_seeds(outcome: Outcome) -> dict[str, int]:
+    """For each cohort, the fewest patients with lesion whom every seed of an arm tested."""
+    tested: dict[tuple, dict[int, set[str]]] = {}
+    for run in outcome.runs:
+        with_lesion = run.scores.counts[:, [0, 2]].any(axis=1)
+        seeds = tested.setdefault((run.tested_on, run.arm, run.labels, run.trained_on), {})
+        seeds.setdefault(run.seed, set()).update(run.scores.patients[with_lesion].tolist())
+    fewest: dict[str, int] = {}
+    for (cohort, *_), seeds in tested.items():
+        shared = len(set.intersection(*seeds.values()))
+        fewest[cohort] = min(shared, fewest.get(cohort, shared))
+    return fewest
+
+
 def gain(
     before: Sequence[Run], after: Sequence[Run], convention: Convention = "lesion_slices", metric: Metric = "dice"
 ) -> Estimate | None:

@@ -88,7 +88,7 @@ def _lines(row: Row) -> list[str]:
 
 
 def _notes(outcome: Outcome, table: tuple[Row, ...]) -> str:
-    notes = "Intervals are 95 %, over patients."
+    notes = f"Intervals are 95 %, over {words.over_whom(outcome)}."
     if not _is_long(table):
         notes += " Accuracy is mostly background: the column “nothing” is what predicting nothing at all scores."
         notes += f" The paper: {PAPER_SOURCE}." if is_paper(outcome) else ""

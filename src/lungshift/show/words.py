@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lungshift.measure.conventions import Convention
+from lungshift.show.pooled import shared_by_seeds
 from lungshift.transfer.outcome import Outcome
 
 RESEARCH_ONLY: Final = "Research use only"
@@ -89,3 +90,9 @@ def listed(items: Sequence[object], last: str = "and") -> str:
 
 def _looked(outcome: Outcome) -> bool:
     return bool(outcome.manifest.get("looked_for_twins"))
+
+
+def over_whom(outcome: Outcome) -> str:
+    """What intervals are over: ``patients``, and ``trainings`` too where several seeds tested the same patients of every cohort."""
+    counted = len({run.seed for run in outcome.runs}) > 1 and all(n > 1 for n in shared_by_seeds(outcome).values())
+    return "patients and trainings" if counted else "patients"
