@@ -72,8 +72,9 @@ class Runner:
                 said.append(line)
                 if interrupt and "epoch 3/" in line:
                     process.send_signal(signal.SIGINT)
-            if process.wait() and must:
-                raise RuntimeError("".join(said))
+            # a usage error (2) is never what an example is to show: the command has changed and the page has not
+            if (ended := process.wait()) and (must or ended == 2):
+                raise RuntimeError(f"{' '.join(program)}\n{''.join(said)}")
             out.seek(0)
             return out.read().rstrip(), "".join(said).rstrip()
 
