@@ -24,7 +24,7 @@ ALL = (
     *SMALL,
     "training.epochs=2",
     "fine_tuning.epochs=1",
-    "budgets=[0,1,2]",
+    "budgets=[0,1]",
     "split.folds=2",
     "explain_drop=false",
     ARMS,
