@@ -55,7 +55,7 @@ made, something removed), in the command or in its worker, whoever makes that ch
 - every file that can be seen is read to its end: it has the bytes that it has in a run that was left alone, or it is `run.json` or the state of a
   training, which change as a run goes on;
 - every folder that can be seen of a prepared cohort, a checkpoint, a study or a scene has all its files;
-- whatever the command had started ends by itself;
+- whatever the command had started ends by itself; where only one of its workers was killed, the command puts another in its place or ends with 6 and says how to go on;
 - the same command is given again, and killed again, up to ten times, until it comes to its end.
 
 In the end all files are those of the run that was left alone, bit for bit, weights, masks, tables, pictures and pages among them, and nothing hidden is
@@ -194,7 +194,7 @@ def _kill_once(command: Command, folder: Path, told: Told, rng: random.Random, b
         child.wait()
         _await_orphans(child, told)
         if counter[0] > number:
-            if child.code not in (0, -signal.SIGKILL):
+            if child.code not in (0, -signal.SIGKILL) and not _says_how_to_go_on(child.code, folder):
                 told.faults.append(f"a worker was killed, and it ended with {child.code}: {_tail(folder)}")
             return "before a change"
     else:
@@ -266,6 +266,11 @@ def _fresh(room: Path, name: object) -> Path:
     folder = room / str(name)
     folder.mkdir(parents=True)
     return folder
+
+
+def _says_how_to_go_on(code: int, folder: Path) -> bool:
+    """What a command with several processes does when one of them is killed: it ends as out of memory, and keeps what is finished."""
+    return code == 6 and "What is finished is kept: the same command goes on" in _tail(folder)
 
 
 def _tail(folder: Path) -> str:
