@@ -570,10 +570,16 @@ def test_on_a_phone_fingers_do_what_the_mouse_does(opened: Callable[..., Tab], o
     touch(*(((x - 30, y + up), (x + 30, y + up)) for up in (0, -10, -20)))
     higher = tab.cursor()
     touch(*(((x - wide, y), (x + wide, y)) for wide in (30, 40, 50)))
+    for points in (((x - 60, y),), ((x - 60, y), (x + 60, y)), ()):  # one finger lands before the other
+        kind = "touchStart" if points else "touchEnd"
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]})
+        page.wait_for_timeout(60)
+    late = tab.cursor()
 
     assert np.abs(before[:2] - middle[:2]).max() > 20
     np.testing.assert_allclose(middle[:2], GRID.world_mm((np.array(GRID.shape) - 1) / 2)[:2], atol=4)
     np.testing.assert_allclose(higher - middle, (0, 0, 12), atol=0.01)
+    np.testing.assert_allclose(late, higher, atol=0.01)
     assert tab.run("viewer.panes[0].slices.scene.pan2Dxyzmm[3]") == pytest.approx(50 / 30, rel=0.01)
     context.close()
 

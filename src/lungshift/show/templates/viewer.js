@@ -281,8 +281,20 @@ void main() {
       const touch = event.touches[0];
       this.tap = event.touches.length === 1 ? { x: touch.clientX, y: touch.clientY, at: event.timeStamp } : null;
       this.two = event.touches.length === 2 ? spread(event.touches) : null;
-      if (this.two) event.stopPropagation();
+      if (event.touches.length === 1) this.from = [...this.pane.mm];
+      if (this.two) {
+        event.stopPropagation();
+        this.forgetFirst();
+      }
       event.preventDefault();
+    }
+
+    /** Two fingers never land at once: what the first did alone, or would still do, is undone. */
+    forgetFirst() {
+      const data = this.pane.slices.uiData;
+      clearTimeout(data.touchTimer);
+      Object.assign(data, { touchTimer: null, touchdown: false, isDragging: false });
+      if (this.from) goTo(this.pane, this.from);
     }
 
     touchmove(event) {
@@ -305,7 +317,7 @@ void main() {
       const tap = this.tap;
       this.tap = null;
       if (this.two) event.stopPropagation();
-      if (!event.touches.length) this.two = null;
+      if (!event.touches.length) this.two = this.from = null;
       if (!tap || event.timeStamp - tap.at > TAP_MS || Math.hypot(touch.clientX - tap.x, touch.clientY - tap.y) > TAP_PX) return;
       const nv = this.pane.slices;
       const box = nv.canvas.getBoundingClientRect();
