@@ -10,7 +10,7 @@ import pytest
 from lungshift.ct.geometry import Geometry
 from lungshift.ct.volume import Mask, Volume
 from lungshift.errors import AnnotationError, GeometryError
-from lungshift.measure.burden import Burden, burden_of, severity_class
+from lungshift.measure.burden import Burden, bounds_of, burden_of, severity_class, unit_of
 from lungshift.measure.regions import SIDES, THIRDS
 from lungshift.prepare.phantom import phantom_cohort, phantom_truth
 from lungshift.prepare.phantom_lesions import Lesions
@@ -154,3 +154,17 @@ def test_volumes_of_a_phantom_are_within_two_percent_of_a_finer_scan() -> None:
 
     assert found.whole.lesion_ml == pytest.approx(lesion_ml, rel=0.02)
     assert found.whole.lung_ml == pytest.approx(lung_ml, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "unit", "bounds"),
+    [
+        ("lesion_ml", "ml", (0, math.inf)),
+        ("right_lesion_percent", "%", (0, 100)),
+        ("lesion_mean_hu", "HU", (-math.inf, math.inf)),
+        ("severity_score", "", (0, 24)),
+    ],
+)
+def test_a_quantity_has_its_unit_and_what_it_can_be_at_most(quantity: str, unit: str, bounds: tuple) -> None:
+    assert unit_of(quantity) == unit
+    assert bounds_of(quantity) == bounds

@@ -450,7 +450,7 @@ def test_there_is_a_verdict_for_every_candidate_in_order() -> None:
     ("given_", "message"),
     [
         pytest.param(
-            {"f1": "75.1451"}, "between 0 and 1; got F1 '75.1451'.*given as a ratio: 0.751451", id="percentage"
+            {"f1": "75.1451"}, "between 0 and 1; got F1 '75.1451'.*given as a ratio: 0.751451\\.$", id="percentage"
         ),
         pytest.param({"f1": "75 %"}, "A percentage is given as a ratio: 0.75", id="percent sign"),
         pytest.param({"recall": "0.5%"}, "given as a ratio: 0.005", id="small percentage"),

@@ -75,6 +75,19 @@ def test_a_stray_voxel_far_above_the_lung_does_not_make_it_taller() -> None:
     assert ZONES[zones[25, 5, 5] - 1] == "right_upper"
 
 
+def test_a_stray_voxel_far_below_the_lung_is_in_its_lower_third() -> None:
+    mask = lungs((30, 12, 24))
+    voxels = mask.voxels.copy()
+    voxels[:21] = False
+    voxels[3, 5, 5] = True
+    zones = names(Mask(voxels, mask.geometry))
+
+    assert [ZONES[z - 1] for z in zones[21:, 6, 4]] == [
+        f"right_{third}" for third in reversed(THIRDS) for _ in range(3)
+    ]
+    assert ZONES[zones[3, 5, 5] - 1] == "right_lower"
+
+
 @pytest.mark.parametrize("rows", [slice(2, 4), slice(8, 10)], ids=["anterior junction", "posterior junction"])
 def test_lungs_that_touch_are_cut_where_they_touch(rows: slice) -> None:
     joined = with_bridge(lungs((9, 30, 40), (5.0, 3.0, 3.0), gap=8), rows)

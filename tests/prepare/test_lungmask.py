@@ -149,6 +149,13 @@ def test_the_mask_is_to_the_bit_the_one_that_whole_arrays_gave() -> None:
     )  # of the code before slices came one by one
 
 
+def test_thin_slices_of_the_same_chest_have_the_same_lungs() -> None:
+    thick = drawn()
+    thin = Volume(np.repeat(thick.hu, 4, axis=0), Geometry.regular((160, 96, 96), (1.0, 3.0, 3.0)))
+
+    np.testing.assert_array_equal(threshold_lungs(thin).voxels[1::4], threshold_lungs(thick).voxels)
+
+
 def test_slices_may_come_in_any_order() -> None:
     volume = drawn()
     order = np.random.default_rng(0).permutation(len(volume.hu)).tolist()

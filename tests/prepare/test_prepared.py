@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from lungshift import files
-from lungshift.ct.case import CaseRecord, Cohort, InMemory
+from lungshift.ct.case import Case, CaseRecord, Cohort, InMemory
 from lungshift.errors import CohortError, ResourceError
+from lungshift.prepare.lungmask import threshold_lungs
+from lungshift.prepare.phantom import phantom_case
+from lungshift.prepare.phantom_site import Site
 from lungshift.prepare.prepared import open_prepared, prepare_cohort, slices_away
 from worlds import cohort_of, tiny_case
 
@@ -28,6 +31,19 @@ def test_pictures_of_the_same_size_keep_every_hu_and_every_mask(tmp_path: Path) 
     assert prepared.table["lesion"].tolist() == [0, 16, 16, 0, 0, 0, 16, 16]
     assert prepared.table["box"][1].tolist() == [8, 24, 4, 28]
     assert set(prepared.case_ids[:5]) == {"case0"}
+
+
+def test_a_case_without_masks_gets_its_lungs_by_threshold_and_no_lesion(tmp_path: Path) -> None:
+    volume = phantom_case(3, 0, Site(slice_mm=10, pixel_mm=3.6, size=96)).volume
+
+    prepared = prepare_cohort(cohort_of(Case(volume, None, None, "bare")), tmp_path, size=96)
+
+    lungs = threshold_lungs(volume).voxels
+    for row, index in enumerate(prepared.table["index"]):
+        np.testing.assert_array_equal(prepared.hu(row), volume.hu[index])
+        np.testing.assert_array_equal(prepared.lung(row), lungs[index])
+        assert not prepared.lesion(row).any()
+    assert len(prepared.table) == len(volume.hu)
 
 
 def test_slices_that_come_from_head_to_foot_land_in_their_places(tmp_path: Path) -> None:
