@@ -34,6 +34,13 @@ def box(inside: float, outside: float = 40, *, half: int = 6, size: int = 32) ->
     return Volume(hu, Geometry.regular(hu.shape, (4.0, 4.0, 4.0)))
 
 
+def tube() -> Volume:
+    """As ``box``, of 1180 ml on all slices, within walls of one voxel: more of the body than lungs take."""
+    volume = box(-850)
+    volume.hu[:, 4:-4, 4:-4] = -850
+    return volume
+
+
 @pytest.mark.parametrize(
     ("site", "patient"), [(SMALL, 0), (SMALL, 2), (SMALL, 4), (SITE_B, 1)], ids=["coarse", "coarse", "coarse", "B"]
 )
@@ -94,6 +101,7 @@ def test_a_small_enclosed_vessel_is_filled() -> None:
         pytest.param(box(60), GeometryError, "E_NO_LUNG", id="tissue without air in it"),
         pytest.param(box(-850, half=2), GeometryError, "E_NO_LUNG", id="a bubble of gas"),
         pytest.param(box(-850, half=13), GeometryError, "E_NO_LUNG", id="an empty box"),
+        pytest.param(tube(), GeometryError, "E_NO_LUNG", id="a tube with thin walls"),
         pytest.param(Volume(np.maximum(box(-850).hu, 0), box(-850).geometry), IntensityError, "E_NOT_HU", id="no air"),
         pytest.param(box(-850, outside=-400), IntensityError, "E_NOT_HU", id="no tissue"),
     ],
