@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.abuse.places import write_cohort
 from benchmarks.audit import table
 from benchmarks.labels import HIT, phantom_protocol
 from benchmarks.noshift import protocol as study_protocol
@@ -31,7 +32,6 @@ from lungshift.audit.finding import Finding
 from lungshift.audit.judged import ERROR_BELIEF, identity_of, read_suspects
 from lungshift.ct.case import Cohort
 from lungshift.io.cohort import read_cohort
-from lungshift.io.writing import write_mask, write_volume
 from lungshift.measure.interval import Estimate, estimate
 from lungshift.prepare.phantom import phantom_cohort
 from lungshift.prepare.phantom_errors import LabelError
@@ -69,7 +69,9 @@ def _page(folder: Path, load: Sequence[float], began: float) -> list[str]:
     errors = tuple(LabelError(PLANTED[at // 2 % len(PLANTED)], at) for at in range(0, PATIENTS, 2))
     right, spoilt = _source(()), _source(errors)
     changed = {a.case_id: _lesion(a) ^ _lesion(b) for a, b in zip(right.cases, spoilt.cases, strict=True)}
-    home = _in_files(spoilt, folder / "hospital-a")
+    if not (folder / "hospital-a").exists():
+        write_cohort(spoilt, folder / "hospital-a")
+    home = read_cohort(folder / "hospital-a")
     decided = _decisions(home, folder / "audit", changed)
     versions = {"right": right, "spoilt": spoilt}
     told = []
@@ -123,21 +125,6 @@ def _source(errors: tuple[LabelError, ...]) -> Cohort:
 
 def _lesion(record: Any) -> np.ndarray:
     return np.asarray(record.read().lesion.voxels)
-
-
-def _in_files(cohort: Cohort, folder: Path) -> Cohort:
-    if not (folder / "manifest.csv").exists():
-        lines = ["case_id,volume,lung,lesion"]
-        for record in cohort.cases:
-            case, name = record.read(), record.case_id
-            assert case.lung
-            assert case.lesion
-            write_volume(case.volume, folder / f"{name}.nii.gz")
-            write_mask(case.lung, folder / f"{name}-lung.nii.gz")
-            write_mask(case.lesion, folder / f"{name}-lesion.nii.gz")
-            lines.append(f"{name},{name}.nii.gz,{name}-lung.nii.gz,{name}-lesion.nii.gz")
-        (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
-    return read_cohort(folder)
 
 
 def _decisions(cohort: Cohort, folder: Path, changed: Voxels) -> dict[str, tuple[dict[str, Decision], tuple[str, str]]]:

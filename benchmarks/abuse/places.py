@@ -116,9 +116,7 @@ def make_places(root: Path) -> Places:
     ill = Lesions(mild=0.0, moderate=0.0, severe=1.0)
     small = {"size": 56, "pixel_mm": 6.2, "slice_mm": 15.0}
     for name, site, seed in (("home", SITE_A, 1), ("away", SITE_B, 2)):
-        _write_cohort(
-            phantom_cohort(name, patients=5, site=replace(site, **small), seed=seed, lesions=ill), root / name
-        )
+        write_cohort(phantom_cohort(name, patients=5, site=replace(site, **small), seed=seed, lesions=ill), root / name)
     (root / "audit.toml").write_text(AUDIT)
     chests = [phantom_case(3, number, replace(SITE_A, **small), lesions=ill) for number in range(4)]
     for number, chest in enumerate(chests[:3]):
@@ -148,7 +146,8 @@ def _once(line: list[str], root: Path) -> None:
         raise SystemExit(f"lungshift {' '.join(line)} ended with {code}:\n{(root / 'log').read_text()[-2000:]}")
 
 
-def _write_cohort(cohort, folder: Path) -> None:
+def write_cohort(cohort, folder: Path) -> None:
+    """Write a cohort with lung and lesion masks as NIfTI, with a manifest that keeps its patients."""
     from lungshift.io.writing import write_mask, write_volume
 
     lines = [f'name = "{cohort.name}"']

@@ -125,8 +125,7 @@ def _panel(outcome: Outcome, table: Sequence[Row], convention: Convention, role:
     _label_right(axis, _ends(lines, home, role), len(budgets) - 1)
     if role == "target":
         _label_left(axis, points)
-    cohort = outcome.target.name if role == "target" else outcome.source.name
-    axis.set_title(f"{cohort}: {CONVENTION_SHORT[convention]}", loc="left", fontweight="bold")
+    axis.set_title(f"{_cohort(outcome, role)}: {CONVENTION_SHORT[convention]}", loc="left", fontweight="bold")
     if outcome.leaky:
         warn_of_leak(figure)
     return _finished(figure, outcome, convention, role, curves)
@@ -141,12 +140,15 @@ def _points(table: Sequence[Row], convention: Convention, role: str) -> list[Cur
     return [Curve("zero_shot", (0,), (start.cells["dice"],))]
 
 
+def _cohort(outcome: Outcome, role: str) -> str:
+    return outcome.target.name if role == "target" else outcome.source.name
+
+
 def _finished(figure: Figure, outcome: Outcome, convention: Convention, role: str, curves: Sequence[Curve]) -> Drawing:
-    cohort = outcome.target.name if role == "target" else outcome.source.name
     told = "; ".join(f"{ARMS[curve.arm].words}: {_told(curve)}" for curve in curves)
     again = ", on which the model was trained first: what is left there" if role == "source" else ""
     caption = (
-        f"F1 on held-out slices of {cohort}{again}, over the budget ({convention}: {CONVENTION_SHORT[convention]}). "
+        f"F1 on held-out slices of {_cohort(outcome, role)}{again}, over the budget ({convention}: {CONVENTION_SHORT[convention]}). "
         f"Bars are 95 % intervals over {over_whom(outcome)}."
     )
     group = "curves" if role == "target" else "forgetting"
